@@ -1,0 +1,1 @@
+"""The regrow command: compress, inspect, evaluate, push and watch packs."""
