@@ -1,21 +1,22 @@
 """Run a board module's viper functions in CPython and prove that they are 32-bit safe.
 
-A board's viper int is 32 bits wide and wraps silently; the unix port's is 64 bits, so running a kernel there proves
-nothing about overflow. `load(path)` compiles the viper functions of a MicroPython source file (with its module-level
-constants, and nothing else of it) into CPython functions that raise `Overflow` where a board would differ:
+A board's viper int is 32 bits wide and wraps silently; the unix port's is 64 bits, so running a kernel there
+proves nothing about overflow. `load(path)` compiles the viper functions of a MicroPython source file (with its
+module-level `const` names, and nothing else of it) into CPython functions that raise `WidthError` where a board
+would differ:
 
 * a value, intermediate or argument outside -2**31 .. 2**31 - 1, a shift by other than 0..31;
-* a literal outside the small ints of a 32-bit board (-2**30 .. 2**30 - 1), which viper there takes for an object;
-* a word loaded through `ptr32` with its top bit set: negative on a board, positive on the 64-bit unix port. Keep
-  stored words below 2**31, or load signed words as two halves through `ptr16`;
+* a literal outside the small ints of a 32-bit board (-2**30 .. 2**30 - 1): viper there takes it for an object;
+* a word loaded through `ptr32` with its top bit set: negative on a board, positive on the 64-bit unix port.
+  Keep stored words below 2**31, or load signed words as two halves through `ptr16`;
 * an index outside the buffer, or a pointer not aligned to its item.
 
     kernels = viper32.load("micropython/regrow/kernels.py")
     kernels.fill(bytearray(8), 3)          # buffers: bytes, bytearray, memoryview, array, numpy arrays
 
 Modelled: the annotations `int bool ptr8 ptr16 ptr32`, int arithmetic, comparisons, `range`, `int(x)`,
-`ptr8(uint(pointer) + bytes)`, and calls of other viper functions of the file. Loads through ptr8 and ptr16 are
-unsigned, stores truncate, as in viper. Not modelled: uint arithmetic (a TypeError).
+`ptr8(uint(pointer) + bytes)`, and calls of other viper functions of the file. Loads through ptr8 and ptr16
+are unsigned, stores truncate, as in viper. Not modelled: uint arithmetic (a TypeError).
 """
 
 import ast
@@ -25,7 +26,7 @@ import types
 from pathlib import Path
 
 
-class Overflow(ArithmeticError):
+class WidthError(ArithmeticError):
     """A board with 32-bit ints would compute something else here."""
 
 
@@ -35,7 +36,7 @@ class Int(int):
     def __new__(cls, value=0):
         value = int(value)
         if not -(1 << 31) <= value < 1 << 31:
-            raise Overflow(f"{value} does not fit in 32 bits")
+            raise WidthError(f"{value} does not fit in 32 bits")
         return super().__new__(cls, value)
 
 
@@ -61,7 +62,7 @@ def _shift(name):
 
     def method(self, amount):
         if not 0 <= amount < 32:
-            raise Overflow(f"shift by {amount}")
+            raise WidthError(f"shift by {amount}")
         return Int(plain(self, amount))
 
     return method
@@ -94,19 +95,19 @@ class Pointer:
         if not isinstance(target, Address):
             target = Address(memoryview(target).cast("B"), 0)
         if target.offset % self.size:
-            raise Overflow(f"a pointer to {self.size}-byte items at byte {target.offset}")
+            raise WidthError(f"a pointer to {self.size}-byte items at byte {target.offset}")
         self.address = target
 
     def _place(self, index):
         start = self.address.offset + int(index) * self.size
         if not 0 <= start <= len(self.address.view) - self.size:
-            raise Overflow(f"item {int(index)} of a buffer of {len(self.address.view)} bytes")
+            raise WidthError(f"item {int(index)} of a buffer of {len(self.address.view)} bytes")
         return slice(start, start + self.size)
 
     def __getitem__(self, index):
         value = int.from_bytes(self.address.view[self._place(index)], "little")
         if value >> 31:
-            raise Overflow(f"loaded word {value:#x} is negative on a board and positive on the unix port")
+            raise WidthError(f"loaded word {value:#x} is negative on a board and positive on the unix port")
         return Int(value)
 
     def __setitem__(self, index, value):
@@ -124,7 +125,7 @@ class Ptr32(Pointer):
 
 def _literal(value):
     if not -(1 << 30) <= value < 1 << 30:
-        raise Overflow(f"the literal {value} is no small int on a 32-bit board")
+        raise WidthError(f"the literal {value} is no small int on a 32-bit board")
     return Int(value)
 
 
@@ -166,7 +167,7 @@ def _viper(function):
 
 
 class _Literals(ast.NodeTransformer):
-    def visit_Constant(self, node):  # noqa: N802 (the name ast asks for)
+    def visit_Constant(self, node):
         if type(node.value) is not int:
             return node
         return ast.copy_location(ast.Call(ast.Name("_literal", ast.Load()), [node], []), node)
