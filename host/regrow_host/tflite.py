@@ -1,0 +1,628 @@
+"""Read a `.tflite` file into a `Model` and write one.
+
+The format is TensorFlow Lite's schema.fbs (tensorflow/compiler/mlir/lite/schema in TensorFlow's repository).
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import flatbuffers  # type: ignore[import-untyped]
+import numpy as np
+from ai_edge_litert import schema_py_generated as schema  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+from regrow.errors import RegrowError
+
+Array = NDArray[Any]
+
+IDENTIFIER = b"TFL3"
+BUFFER_ALIGNMENT = 16  # schema.fbs: `data:[ubyte] (force_align: 16)`
+
+TYPE_NAMES: dict[int, str] = {
+    code: name.lower() for name, code in vars(schema.TensorType).items() if name[0] != "_"
+}
+TYPE_CODES = {name: code for code, name in TYPE_NAMES.items()}
+OPERATOR_NAMES: dict[int, str] = {
+    code: name for name, code in vars(schema.BuiltinOperator).items() if name[0] != "_"
+}
+OPERATOR_CODES = {name: code for code, name in OPERATOR_NAMES.items()}
+NUMPY_TYPES = {
+    *("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"),
+    *("float16", "float32", "float64", "complex64", "complex128", "bool"),
+}
+
+# The input that holds the weights, the axis of their channels and the kind of layer.
+WEIGHT_OPERATORS: dict[str, tuple[int, int, Kind]] = {
+    "CONV_2D": (1, 0, "conv"),
+    "DEPTHWISE_CONV_2D": (1, -1, "depthwise"),
+    "FULLY_CONNECTED": (1, 0, "dense"),
+}
+
+Kind = Literal["dense", "conv", "depthwise"]
+Precision = Literal["float32", "float16", "dynamic", "int8", "other"]
+
+
+class ModelError(RegrowError):
+    """A `.tflite` file that is damaged or that regrow cannot work with."""
+
+
+@dataclass
+class Tensor:
+    """One tensor. `scales` is empty when it is not quantized; `data` is None when it is not constant.
+
+    `data` has the dtype and shape of the tensor; types numpy lacks (int4, string) are flat uint8 bytes.
+    `buffer` is (offset, bytes) of the data in the file the tensor was read from.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    scales: NDArray[np.float32] = field(default_factory=lambda: np.zeros(0, np.float32))
+    zero_points: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    axis: int = 0
+    data: Array | None = None
+    buffer: tuple[int, int] | None = None
+    variable: bool = False
+    shape_signature: tuple[int, ...] = ()
+
+    def real(self) -> NDArray[np.float32]:
+        """The constant's values in real units, float32, in the tensor's shape."""
+        if self.data is None:
+            raise ModelError(f"tensor {self.name!r} is not constant, so it has no values to read")
+        if not len(self.scales):
+            return self.data.astype(np.float32)
+        along = [1] * len(self.shape)
+        if len(self.scales) > 1:
+            along[self.axis] = len(self.scales)
+        centred = self.data.astype(np.int64) - self.zero_points.reshape(along)
+        return (centred * self.scales.astype(np.float64).reshape(along)).astype(np.float32)
+
+
+@dataclass
+class Operator:
+    """One operator: `code` and `name` of the builtin (or CUSTOM), tensor indices (-1 absent), options."""
+
+    code: int
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    options: Any = None  # an object of the schema, such as Conv2DOptionsT
+    version: int = 1
+    custom_code: str = ""
+    custom_options: bytes = b""
+    intermediates: tuple[int, ...] = ()
+    mutating_inputs: tuple[bool, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return OPERATOR_NAMES.get(self.code, f"operator {self.code}")
+
+
+@dataclass
+class Subgraph:
+    tensors: list[Tensor]
+    operators: list[Operator]
+    inputs: tuple[int, ...]
+    outputs: tuple[int, ...]
+    name: str = ""
+
+
+@dataclass
+class Signature:
+    key: str
+    subgraph: int
+    inputs: dict[str, int]
+    outputs: dict[str, int]
+
+
+@dataclass
+class Model:
+    """A `.tflite` file. The network is subgraph 0, the others are called by its operators."""
+
+    subgraphs: list[Subgraph]
+    description: str = ""
+    signatures: list[Signature] = field(default_factory=list)
+    metadata: list[tuple[str, bytes]] = field(default_factory=list)
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        return self.subgraphs[0].tensors
+
+    @property
+    def operators(self) -> list[Operator]:
+        return self.subgraphs[0].operators
+
+    @property
+    def inputs(self) -> tuple[int, ...]:
+        return self.subgraphs[0].inputs
+
+    @property
+    def outputs(self) -> tuple[int, ...]:
+        return self.subgraphs[0].outputs
+
+
+@dataclass
+class WeightTensor:
+    """The weights of a layer; weight i, in the tensor's order, belongs to channel (i // inner) % channels."""
+
+    number: int
+    tensor: int
+    operator: int
+    name: str
+    kind: Kind
+    shape: tuple[int, ...]
+    axis: int
+    channels: int
+    inner: int
+    values: NDArray[np.float32]  # real units, in the tensor's shape
+    levels: NDArray[np.int8] | None  # of a quantized tensor
+    scales: NDArray[np.float32] | None  # of a quantized tensor: 1 or `channels`
+
+    @property
+    def count(self) -> int:
+        return int(self.values.size)
+
+
+def read(data: bytes) -> Model:
+    """Parse a `.tflite` file. Raises ModelError if it is none, is damaged or has parts regrow does not know."""
+    if data[4:8] != IDENTIFIER:
+        raise ModelError("this is not a .tflite file (the identifier TFL3 is missing)")
+    try:
+        return _Reader(data).model()
+    except (struct.error, ValueError, TypeError, IndexError, OverflowError, AttributeError) as error:
+        raise ModelError("the .tflite file is damaged or truncated") from error
+
+
+class _Reader:
+    """Walks the flatbuffer field by field.
+
+    A damaged or hostile file may refer to the same bytes over and over; `charge` bounds the work by a
+    multiple of the file's size, which no honest file comes near.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.left = 16 * len(data)
+        self.root = schema.Model.GetRootAs(data)
+
+    def charge(self, count: int) -> int:
+        self.left -= count + 1
+        if self.left < 0:
+            raise ModelError("the .tflite file is damaged: its parts refer to each other without end")
+        return count
+
+    def model(self) -> Model:
+        root = self.root
+        self.codes = [
+            self.operator_code(root.OperatorCodes(i)) for i in self.indices(root.OperatorCodesLength())
+        ]
+        self.buffers = [self.buffer(root.Buffers(i)) for i in self.indices(root.BuffersLength())]
+        subgraphs = [self.subgraph(root.Subgraphs(i)) for i in self.indices(root.SubgraphsLength())]
+        if not subgraphs:
+            raise ModelError("the .tflite file holds no network")
+        signatures = [self.signature(root.SignatureDefs(i)) for i in self.indices(root.SignatureDefsLength())]
+        metadata = [root.Metadata(i) for i in self.indices(root.MetadataLength())]
+        return Model(
+            subgraphs,
+            self.text(root.Description()),
+            signatures,
+            [(self.text(entry.Name()), self.bytes_of(entry.Buffer())) for entry in metadata],
+        )
+
+    def indices(self, length: int) -> range:
+        return range(self.charge(int(length)))
+
+    def text(self, value: bytes | None) -> str:
+        self.charge(len(value or b""))
+        return (value or b"").decode("utf-8", errors="replace")
+
+    def integers(self, length: int, values: Any) -> tuple[int, ...]:
+        return tuple(values().tolist()) if self.charge(int(length)) else ()
+
+    def operator_code(self, code: Any) -> tuple[int, str, int]:
+        # Codes up to 127 stand in the older one-byte field.
+        number = max(int(code.BuiltinCode()), int(code.DeprecatedBuiltinCode()))
+        return number, self.text(code.CustomCode()), int(code.Version())
+
+    def buffer(self, buffer: Any) -> tuple[int, int]:
+        if buffer.Offset() > 1:
+            raise ModelError(
+                "the .tflite file keeps weights outside its flatbuffer, which regrow does not read"
+            )
+        length = int(buffer.DataLength())
+        if not length:
+            return 0, 0
+        table = buffer._tab
+        offset = int(table.Vector(table.Offset(4)))
+        if offset + length > len(self.data):
+            raise ModelError("the .tflite file is damaged or truncated")
+        return offset, length
+
+    def bytes_of(self, index: int) -> bytes:
+        offset, length = self.buffers[index]
+        return self.data[offset : offset + self.charge(length)]
+
+    def signature(self, signature: Any) -> Signature:
+        inputs = [signature.Inputs(i) for i in self.indices(signature.InputsLength())]
+        outputs = [signature.Outputs(i) for i in self.indices(signature.OutputsLength())]
+        return Signature(
+            self.text(signature.SignatureKey()),
+            int(signature.SubgraphIndex()),
+            {self.text(each.Name()): int(each.TensorIndex()) for each in inputs},
+            {self.text(each.Name()): int(each.TensorIndex()) for each in outputs},
+        )
+
+    def subgraph(self, graph: Any) -> Subgraph:
+        tensors = [self.tensor(i, graph.Tensors(i)) for i in self.indices(graph.TensorsLength())]
+        operators = [self.operator(graph.Operators(i)) for i in self.indices(graph.OperatorsLength())]
+        inputs = self.integers(graph.InputsLength(), graph.InputsAsNumpy)
+        outputs = self.integers(graph.OutputsLength(), graph.OutputsAsNumpy)
+        used = [*inputs, *outputs]
+        for operator in operators:
+            used += [index for index in operator.inputs + operator.intermediates if index != -1]
+            used += operator.outputs
+        if any(not 0 <= index < len(tensors) for index in used):
+            raise ModelError("the .tflite file is damaged: it uses a tensor that it does not have")
+        return Subgraph(tensors, operators, inputs, outputs, self.text(graph.Name()))
+
+    def tensor(self, index: int, tensor: Any) -> Tensor:
+        name = self.text(tensor.Name())
+        if tensor.Sparsity() is not None or tensor.VariantTensorsLength() or tensor.ExternalBuffer():
+            raise ModelError(
+                f"tensor {index} ({name}) is stored sparse or outside the file, which regrow does not read"
+            )
+        shape = self.integers(tensor.ShapeLength(), tensor.ShapeAsNumpy)
+        if any(size < 0 for size in shape):
+            raise ModelError(f"tensor {index} ({name}) has the impossible shape {list(shape)}")
+        dtype = TYPE_NAMES.get(tensor.Type())
+        if dtype is None:
+            raise ModelError(f"tensor {index} ({name}) has the unknown type {tensor.Type()}")
+        offset, length = self.buffers[tensor.Buffer()]
+        result = Tensor(
+            name,
+            shape,
+            dtype,
+            data=self.constant(f"tensor {index} ({name})", dtype, shape, offset, length) if length else None,
+            buffer=(offset, length) if length else None,
+            variable=bool(tensor.IsVariable()),
+            shape_signature=self.integers(tensor.ShapeSignatureLength(), tensor.ShapeSignatureAsNumpy),
+        )
+        if tensor.Quantization() is not None:
+            self.quantization(f"tensor {index} ({name})", result, tensor.Quantization())
+        return result
+
+    def constant(self, what: str, dtype: str, shape: tuple[int, ...], offset: int, length: int) -> Array:
+        self.charge(length)
+        if dtype not in NUMPY_TYPES:
+            return np.frombuffer(self.data, np.uint8, length, offset)
+        kind = np.dtype(dtype).newbyteorder("<")
+        expected = math.prod(shape) * kind.itemsize
+        if expected != length:
+            raise ModelError(
+                f"{what} is damaged: its shape {list(shape)} needs {expected} bytes, it has {length}"
+            )
+        return np.frombuffer(self.data, kind, math.prod(shape), offset).reshape(shape)
+
+    def quantization(self, what: str, tensor: Tensor, quantization: Any) -> None:
+        if quantization.DetailsType():
+            raise ModelError(
+                f"{what} is quantized block by block or by custom rules, which regrow does not know"
+            )
+        scales = quantization.ScaleLength()
+        if not scales:
+            return
+        tensor.scales = np.array(self.integers(scales, quantization.ScaleAsNumpy), np.float32)
+        zeros = self.integers(quantization.ZeroPointLength(), quantization.ZeroPointAsNumpy)
+        tensor.zero_points = np.array(zeros or [0] * scales, np.int64)
+        tensor.axis = int(quantization.QuantizedDimension())
+        if not (np.isfinite(tensor.scales).all() and (tensor.scales >= 0).all()):
+            raise ModelError(f"{what} is damaged: a scale is negative or no number")
+        if len(tensor.zero_points) == 1:
+            tensor.zero_points = np.repeat(tensor.zero_points, scales)
+        per_axis = tensor.shape[tensor.axis] if 0 <= tensor.axis < len(tensor.shape) else 1
+        if len(tensor.zero_points) != scales or scales not in (1, per_axis):
+            raise ModelError(f"{what} is damaged: {scales} scales do not fit its shape {list(tensor.shape)}")
+
+    def operator(self, operator: Any) -> Operator:
+        code, custom_code, version = self.codes[operator.OpcodeIndex()]
+        if operator.BuiltinOptions2Type() or operator.LargeCustomOptionsSize():
+            name = OPERATOR_NAMES.get(code, str(code))
+            raise ModelError(f"operator {name} has options of a form that regrow does not read")
+        custom = self.integers(operator.CustomOptionsLength(), operator.CustomOptionsAsNumpy)
+        mutating = self.integers(
+            operator.MutatingVariableInputsLength(), operator.MutatingVariableInputsAsNumpy
+        )
+        return Operator(
+            code,
+            self.integers(operator.InputsLength(), operator.InputsAsNumpy),
+            self.integers(operator.OutputsLength(), operator.OutputsAsNumpy),
+            self.options(operator),
+            version,
+            custom_code,
+            bytes(custom),
+            self.integers(operator.IntermediatesLength(), operator.IntermediatesAsNumpy),
+            tuple(map(bool, mutating)),
+        )
+
+    def options(self, operator: Any) -> Any:
+        if operator.BuiltinOptions() is None:
+            return None
+        options = schema.BuiltinOptionsCreator(operator.BuiltinOptionsType(), operator.BuiltinOptions())
+        self.charge(sum(len(value) for value in vars(options).values() if hasattr(value, "__len__")))
+        return options
+
+
+def build(model: Model) -> bytes:
+    """The bytes of a `.tflite` file. Every constant tensor gets a buffer of its own."""
+    buffers = [_Buffer(b"")]  # buffer 0 is the empty one, by the schema's convention
+    codes: dict[tuple[int, str, int], int] = {}
+    packed = schema.ModelT(version=3, description=model.description, buffers=buffers)
+    packed.subgraphs = [_pack_subgraph(graph, buffers, codes) for graph in model.subgraphs]
+    packed.operatorCodes = [
+        schema.OperatorCodeT(min(code, 127), custom_code or None, version, code)
+        for code, custom_code, version in codes
+    ]
+    packed.metadata = [schema.MetadataT(name, _add_buffer(buffers, data)) for name, data in model.metadata]
+    packed.signatureDefs = [
+        schema.SignatureDefT(_pack_map(each.inputs), _pack_map(each.outputs), each.key, each.subgraph)
+        for each in model.signatures
+    ]
+    builder = flatbuffers.Builder(1024 + sum(len(buffer.data) + 256 for buffer in buffers))
+    builder.Finish(packed.Pack(builder), file_identifier=IDENTIFIER)
+    return bytes(builder.Output())
+
+
+class _Buffer(schema.BufferT):  # type: ignore[misc]
+    """A buffer whose data is aligned as the schema asks; the generated `Pack` aligns it by one byte only."""
+
+    def Pack(self, builder: Any) -> int:  # noqa: N802
+        if len(self.data):
+            builder.StartVector(1, len(self.data), BUFFER_ALIGNMENT)
+            builder.head -= len(self.data)
+            builder.Bytes[builder.head : builder.head + len(self.data)] = self.data
+            data = builder.EndVector()
+        schema.BufferStart(builder)
+        if len(self.data):
+            schema.BufferAddData(builder, data)
+        return int(schema.BufferEnd(builder))
+
+
+def _add_buffer(buffers: list[_Buffer], data: bytes) -> int:
+    buffers.append(_Buffer(data))
+    return len(buffers) - 1
+
+
+def _pack_subgraph(graph: Subgraph, buffers: list[_Buffer], codes: dict[tuple[int, str, int], int]) -> Any:
+    return schema.SubGraphT(
+        tensors=[_pack_tensor(tensor, buffers) for tensor in graph.tensors],
+        inputs=list(graph.inputs),
+        outputs=list(graph.outputs),
+        operators=[_pack_operator(operator, codes) for operator in graph.operators],
+        name=graph.name or None,
+    )
+
+
+def _pack_tensor(tensor: Tensor, buffers: list[_Buffer]) -> Any:
+    quantization = None
+    if len(tensor.scales):
+        quantization = schema.QuantizationParametersT(
+            scale=np.asarray(tensor.scales, "<f4"),
+            zeroPoint=np.asarray(tensor.zero_points, "<i8"),
+            quantizedDimension=tensor.axis,
+        )
+    return schema.TensorT(
+        shape=list(tensor.shape),
+        type=TYPE_CODES[tensor.dtype],
+        buffer=0 if tensor.data is None else _add_buffer(buffers, _little_endian(tensor.data)),
+        name=tensor.name,
+        quantization=quantization,
+        isVariable=tensor.variable,
+        shapeSignature=list(tensor.shape_signature) or None,
+        hasRank=True,
+    )
+
+
+def _little_endian(data: Array) -> bytes:
+    return data.astype(data.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def _pack_operator(operator: Operator, codes: dict[tuple[int, str, int], int]) -> Any:
+    code = (operator.code, operator.custom_code, operator.version)
+    options_type = 0
+    if operator.options is not None:
+        options_type = getattr(schema.BuiltinOptions, type(operator.options).__name__.removesuffix("T"))
+    return schema.OperatorT(
+        opcodeIndex=codes.setdefault(code, len(codes)),
+        inputs=list(operator.inputs),
+        outputs=list(operator.outputs),
+        builtinOptionsType=options_type,
+        builtinOptions=operator.options,
+        customOptions=list(operator.custom_options) or None,
+        mutatingVariableInputs=list(operator.mutating_inputs) or None,
+        intermediates=list(operator.intermediates) or None,
+    )
+
+
+def _pack_map(tensors: dict[str, int]) -> list[Any]:
+    return [schema.TensorMapT(name, index) for name, index in tensors.items()]
+
+
+def weight_tensors(model: Model) -> list[WeightTensor]:
+    """The weights of the network's layers, numbered from 0 in the order in which the network uses them.
+
+    Weights are the constant filters of CONV_2D, DEPTHWISE_CONV_2D and FULLY_CONNECTED: float32, int8, or
+    float16 behind a DEQUANTIZE (then `tensor` is the float16 tensor). Raises ModelError for other types.
+    """
+    folded = {op.outputs[0]: op.inputs[0] for op in model.operators if _is_constant_dequantize(model, op)}
+    found: dict[int, WeightTensor] = {}
+    for position, operator in enumerate(model.operators):
+        index, kind, axis = _weights_of(operator)
+        index = folded.get(index, index)
+        if index < 0 or index in found or model.tensors[index].data is None:
+            continue
+        tensor = model.tensors[index]
+        if len(tensor.shape) >= 2:
+            found[index] = _weight_tensor(tensor, kind, axis, (len(found), index, position))
+    return list(found.values())
+
+
+def _weights_of(operator: Operator) -> tuple[int, Kind, int]:
+    """Tensor index (-1 if the operator has no weights), kind and channel axis of an operator's weights."""
+    position, axis, kind = WEIGHT_OPERATORS.get(operator.name, (len(operator.inputs), 0, "dense"))
+    return (operator.inputs[position] if position < len(operator.inputs) else -1), kind, axis
+
+
+def _weight_tensor(tensor: Tensor, kind: Kind, axis: int, place: tuple[int, int, int]) -> WeightTensor:
+    number, index, position = place
+    if tensor.dtype not in ("float32", "float16", "int8") or tensor.data is None:
+        raise ModelError(
+            f"tensor {index} ({tensor.name}) has {tensor.dtype} weights, which regrow cannot compress"
+        )
+    quantized = tensor.dtype == "int8"
+    if quantized and not len(tensor.scales):
+        raise ModelError(f"tensor {index} ({tensor.name}) has int8 weights without a scale")
+    axis %= len(tensor.shape)
+    if len(tensor.scales) > 1 and tensor.axis != axis:
+        raise ModelError(
+            f"tensor {index} ({tensor.name}) has its scales along axis {tensor.axis} instead of {axis}"
+        )
+    return WeightTensor(
+        number=number,
+        tensor=index,
+        operator=position,
+        name=tensor.name,
+        kind=kind,
+        shape=tensor.shape,
+        axis=axis,
+        channels=tensor.shape[axis],
+        inner=math.prod(tensor.shape[axis + 1 :]),
+        values=tensor.real(),
+        levels=tensor.data if quantized else None,
+        scales=tensor.scales if quantized else None,
+    )
+
+
+def precision(model: Model) -> Precision:
+    """How the network computes: `float32`, `float16` (float16 weights dequantized first), `dynamic` (float
+    activations with int8 weights), `int8` (int8 activations) or `other`."""
+    activations = {model.tensors[op.inputs[0]].dtype for op in model.operators if op.name in WEIGHT_OPERATORS}
+    if activations == {"int8"}:
+        return "int8"
+    if activations - {"float32"} or any(tensor.dtype == "int16" for tensor in model.tensors):
+        return "other"
+    weights = {str(model.tensors[each.tensor].dtype) for each in weight_tensors(model)}
+    if "int8" in weights:
+        return "dynamic"
+    return "float16" if "float16" in weights else "float32"
+
+
+def with_weights(data: bytes, weights: Mapping[int, tuple[Array, NDArray[np.float32] | None]]) -> bytes:
+    """The `.tflite` file with new weights: per tensor index (values in its dtype and shape, scales).
+
+    Scales are None for float tensors, else 1 or one per channel. Biases (int32) of int8 layers are
+    requantized to the new scales, so that they keep their real values.
+    """
+    model = read(data)
+    before = {each.tensor: each for each in weight_tensors(model)}
+    for index, (values, scales) in weights.items():
+        if index not in before:
+            raise ModelError(f"tensor {index} is no weight tensor of the model")
+        model.tensors[index] = _with_values(index, model.tensors[index], before[index].axis, values, scales)
+    biases: dict[int, tuple[NDArray[np.int32], NDArray[np.float32]]] = {}
+    for operator in model.operators:
+        index = _weights_of(operator)[0]
+        scales = before[index].scales if index in weights else None
+        bias = operator.inputs[2] if len(operator.inputs) > 2 else -1
+        source = model.tensors[operator.inputs[0]]
+        if scales is None or bias < 0 or source.dtype != "int8":
+            continue
+        ints = _rescaled_bias(model.tensors[bias], scales, model.tensors[index].scales)
+        if bias in biases and not np.array_equal(biases[bias][0], ints):
+            raise ModelError(f"bias tensor {bias} serves several layers, so their weights cannot be rescaled")
+        biases[bias] = ints, source.scales * model.tensors[index].scales
+    for bias, (ints, scales) in biases.items():
+        zeros = np.zeros(len(scales), np.int64)
+        model.tensors[bias] = replace(
+            model.tensors[bias], data=ints, scales=scales, zero_points=zeros, axis=0
+        )
+    return build(model)
+
+
+def _rescaled_bias(
+    bias: Tensor, before: NDArray[np.float32], after: NDArray[np.float32]
+) -> NDArray[np.int32]:
+    if bias.data is None:
+        raise ModelError(
+            f"the bias {bias.name} is not constant, so the weights of its layer cannot be rescaled"
+        )
+    return requantize_bias(bias.data, before, after)
+
+
+def _with_values(
+    index: int, tensor: Tensor, axis: int, values: Array, scales: NDArray[np.float32] | None
+) -> Tensor:
+    if values.shape != tensor.shape or values.dtype != np.dtype(tensor.dtype):
+        wanted, given = f"{tensor.dtype} {list(tensor.shape)}", f"{values.dtype} {list(values.shape)}"
+        raise ModelError(
+            f"the new weights of tensor {index} ({tensor.name}) must be {wanted}, they are {given}"
+        )
+    if scales is None:
+        if tensor.dtype == "int8":
+            raise ModelError(f"the new weights of tensor {index} ({tensor.name}) need scales")
+        return replace(tensor, data=values, buffer=None)
+    if tensor.dtype != "int8" or scales.shape not in ((1,), (tensor.shape[axis],)):
+        raise ModelError(
+            f"tensor {index} ({tensor.name}) takes 1 or {tensor.shape[axis]} scales for int8 weights"
+        )
+    zeros = np.zeros(len(scales), np.int64)
+    return replace(tensor, data=values, buffer=None, scales=scales, zero_points=zeros, axis=axis)
+
+
+def requantize_bias(
+    bias: Array, old_scales: NDArray[np.float32], new_scales: NDArray[np.float32]
+) -> NDArray[np.int32]:
+    """The int32 biases that stand for the same real values after the scales of the weights changed.
+
+    A bias counts in units of input scale * weight scale, and the input scale stays. Equal scales change nothing.
+    """
+    ratio = old_scales.astype(np.float64) / new_scales.astype(np.float64)
+    result = np.rint(bias.astype(np.float64) * ratio)
+    if np.abs(result).max(initial=0) > np.iinfo(np.int32).max:
+        raise ModelError("a bias does not fit 32 bits with the new scales of its weights; use larger scales")
+    return result.astype(np.int32)
+
+
+def to_float32(model: Model) -> bytes:
+    """An equivalent float32 `.tflite`: constants dequantized and the DEQUANTIZE operators behind them folded.
+
+    For `float16` and `dynamic` models; tensors keep their indices and weights their numbers.
+    """
+    graph = model.subgraphs[0]
+    tensors = list(graph.tensors)
+    operators = []
+    for operator in graph.operators:
+        if _is_constant_dequantize(model, operator):
+            source, target = operator.inputs[0], operator.outputs[0]
+            tensors[target] = replace(tensors[target], data=tensors[source].real())
+            tensors[source] = replace(graph.tensors[source], data=None)
+            continue
+        operators.append(operator)
+        weights = _weights_of(operator)[0]
+        if (
+            weights >= 0
+            and tensors[weights].dtype == "int8"
+            and tensors[operator.inputs[0]].dtype == "float32"
+        ):
+            tensors[weights] = Tensor(
+                tensors[weights].name, tensors[weights].shape, "float32", data=tensors[weights].real()
+            )
+    return build(
+        replace(model, subgraphs=[replace(graph, tensors=tensors, operators=operators), *model.subgraphs[1:]])
+    )
+
+
+def _is_constant_dequantize(model: Model, operator: Operator) -> bool:
+    return operator.name == "DEQUANTIZE" and model.tensors[operator.inputs[0]].data is not None
