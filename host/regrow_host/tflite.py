@@ -167,7 +167,7 @@ class WeightTensor:
 
 
 def read(data: bytes) -> Model:
-    """Parse a `.tflite` file. Raises ModelError if it is none, is damaged or has parts regrow does not know."""
+    """Parse a `.tflite` file. Raises ModelError if it is none, is damaged or has unknown parts."""
     if data[4:8] != IDENTIFIER:
         raise ModelError("this is not a .tflite file (the identifier TFL3 is missing)")
     try:
@@ -586,7 +586,7 @@ def requantize_bias(
 ) -> NDArray[np.int32]:
     """The int32 biases that stand for the same real values after the scales of the weights changed.
 
-    A bias counts in units of input scale * weight scale, and the input scale stays. Equal scales change nothing.
+    A bias counts in units of input scale * weight scale; equal scales change nothing.
     """
     ratio = old_scales.astype(np.float64) / new_scales.astype(np.float64)
     result = np.rint(bias.astype(np.float64) * ratio)
