@@ -1,0 +1,73 @@
+"""Codecs: each module's Decoder grows the weights of one part, in order and piece by piece."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from regrow.errors import PackError
+from regrow.reader import Reader
+
+Levels = npt.NDArray[np.int8]
+Floats = npt.NDArray[np.float32]
+
+RAW, CENTRAL, GRID = 0, 1, 2
+NAMES = ("raw", "central", "grid")
+
+INT8, FLOAT32, FLOAT16 = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Header:
+    """The start of a weights part; `scales` are float32, of length 0, 1 or `channels`."""
+
+    codec: int
+    dtype: int
+    count: int
+    channels: int
+    inner: int
+    scales: Floats
+
+    @classmethod
+    def parse(cls, reader: Reader) -> "Header":
+        """Raises PackError for any field out of its range."""
+        codec, dtype, form = reader.u8(), reader.u8(), reader.u8()
+        count, channels, inner = reader.u32(), reader.u16(), reader.u32()
+        if codec >= len(NAMES) or dtype > FLOAT16 or form > 2:
+            raise PackError(f"codec {codec}, dtype {dtype} or scale form {form} of the weights is unknown")
+        if not (1 <= count < 1 << 31 and channels >= 1 and 1 <= inner < 1 << 31):
+            raise PackError(
+                f"the weights' count {count}, channels {channels} or inner {inner} is out of range"
+            )
+        scales = np.frombuffer(reader.read(4 * (0, 1, channels)[form]), "<f4").astype(np.float32)
+        if not (np.isfinite(scales) & (scales > 0)).all():
+            raise PackError("a scale of the weights is not finite and positive")
+        return cls(codec, dtype, count, channels, inner, scales)
+
+
+class Decoder(ABC):
+    """Grows weights; the caller asks for them in order, `index` counting those before.
+
+    `scales`: those of its levels, of length 1 or channels, or 0 if it grows floats only.
+    """
+
+    def __init__(self, reader: Reader, header: Header) -> None:
+        self.header = header
+        self.scales = header.scales
+        self._reader = reader
+
+    @abstractmethod
+    def levels(self, index: int, n: int) -> Levels:
+        """The next n levels."""
+
+    def floats(self, index: int, n: int) -> Floats:
+        """The next n real weights: level * scale, rounded once to float32."""
+        scales = self.scales
+        if scales.size > 1:
+            scales = scales[np.arange(index, index + n) // self.header.inner % self.header.channels]
+        with np.errstate(over="ignore", under="ignore"):
+            return self.levels(index, n) * scales
+
+    def rewind(self) -> None:  # noqa: B027 - those without state have nothing to do
+        """Go back to weight 0."""
