@@ -1,0 +1,30 @@
+"""Operators that move values and change none."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..errors import PackError
+from .base import Array, Kernel, Open, is_weights, need, need_form
+
+if TYPE_CHECKING:
+    from ..graph import Node
+
+
+def _check_reshape(node: Node) -> None:
+    need_form(node, (1, 2), 0)
+    x, output = node.inputs[0], node.outputs[0]
+    if x is None or is_weights(x):
+        raise PackError("lacks an input")
+    need(x.size == output.size, f"turns shape {x.shape} into {output.shape}")
+    same = (x.dtype, x.scale, x.zero_point) == (output.dtype, output.scale, output.zero_point)
+    need(same, "changes the type, the scale or the zero point")
+
+
+def _run_reshape(node: Node, inputs: Sequence[Array | None], _: Open) -> list[Array]:
+    assert inputs[0] is not None
+    return [inputs[0].reshape(-1, *node.outputs[0].shape)]
+
+
+RESHAPE = Kernel("RESHAPE", _check_reshape, _run_reshape)
