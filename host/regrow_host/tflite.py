@@ -228,15 +228,12 @@ class _Reader:
         return number, self.text(code.CustomCode()), int(code.Version())
 
     def buffer(self, buffer: Any) -> tuple[int, int]:
-        if buffer.Offset() > 1:
-            raise ModelError(
-                "the .tflite file keeps weights outside its flatbuffer, which regrow does not read"
-            )
-        length = int(buffer.DataLength())
-        if not length:
-            return 0, 0
-        table = buffer._tab
-        offset = int(table.Vector(table.Offset(4)))
+        """Offset and size of a buffer's data, which stand in the flatbuffer or, with an Offset, behind it."""
+        offset, length = int(buffer.Offset()), int(buffer.Size())
+        if offset <= 1:
+            length = int(buffer.DataLength())
+            table = buffer._tab
+            offset = int(table.Vector(table.Offset(4))) if length else 0
         if offset + length > len(self.data):
             raise ModelError("the .tflite file is damaged or truncated")
         return offset, length
