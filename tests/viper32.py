@@ -1,12 +1,13 @@
 """Run a board module's viper functions in CPython and prove that they are 32-bit safe.
 
-A board's viper int is 32 bits wide and wraps silently; the unix port's is 64 bits, so running a kernel there
-proves nothing about overflow. `load(path)` compiles the viper functions of a MicroPython source file (with its
-module-level `const` names, and nothing else of it) into CPython functions that raise `WidthError` where a board
-would differ:
+A board's viper int is 32 bits wide and wraps silently; the unix port's is 64 bits, so running a kernel
+there proves nothing about overflow. `load(path)` compiles the viper functions of a MicroPython source file
+(with its module-level `const` names, and nothing else of it) into CPython functions that raise `WidthError`
+where a board would differ:
 
 * a value, intermediate or argument outside -2**31 .. 2**31 - 1, a shift by other than 0..31;
-* a literal outside the small ints of a 32-bit board (-2**30 .. 2**30 - 1): viper there takes it for an object;
+* a literal outside the small ints of a 32-bit board (-2**30 .. 2**30 - 1): viper there takes it for an
+  object;
 * a word loaded through `ptr32` with its top bit set: negative on a board, positive on the 64-bit unix port.
   Keep stored words below 2**31, or load signed words as two halves through `ptr16`;
 * an index outside the buffer, or a pointer not aligned to its item.

@@ -1,0 +1,160 @@
+"""One weight tensor, grown tile by tile into buffers of the caller."""
+
+from array import array
+
+from .errors import CapacityError, InputError, PackError
+
+_INPUT = 512
+
+
+class Scratch:
+    """The working memory of decoding, planned once and shared by all weights of a network.
+
+    It serves one tensor at a time: the Weights that was rewound last. Every Weights made with it enlarges it
+    to its need, so nothing is allocated while weights grow.
+    """
+
+    def __init__(self):
+        self.owner = None
+        self.io = bytearray(_INPUT)
+        self.cursor = array("I", [0, 0, 0, 0, 0])
+        self.table = b""
+        self.starts = self.lanes = array("I")
+
+    def plan(self, table, symbols, lanes):
+        """Have room for a table of so many bytes, the starts of so many symbols, and so many lane states."""
+        if len(self.table) < table:
+            self.table = bytearray(table)
+        if len(self.starts) <= symbols:
+            self.starts = array("H", bytes(2 * symbols + 2))
+        if len(self.lanes) < lanes:
+            self.lanes = array("I", bytes(4 * lanes))
+
+    def refill(self, reader):
+        """Load the next bytes of the body, as u16: cursor 0 becomes their place, cursor 1 their end."""
+        count = min(reader.left, _INPUT)
+        reader.readinto(self.io, count)
+        self.cursor[0] = 0
+        self.cursor[1] = count >> 1
+
+
+class Scales:
+    """`scales[c]`: the float32 bits of the scale of channel c. Scales by channel are read when asked for."""
+
+    def __init__(self, reader, form, channels):
+        self._reader = reader
+        self._channels = channels
+        self._body = reader.position
+        self.common = None
+        for _ in range((0, 1, channels)[form]):
+            bits = reader.u32()
+            if not 0 < bits < 0x7F800000:
+                raise PackError("a weights part has a scale that is not finite and positive")
+        if form == 1:
+            self.common = bits
+
+    def __len__(self):
+        return self._channels
+
+    def __getitem__(self, channel):
+        if not 0 <= channel < self._channels:
+            raise IndexError(channel)
+        if self.common:
+            return self.common
+        self._reader.seek(self._body + 4 * channel)
+        return self._reader.u32()
+
+
+class Weights:
+    """A weights part: `count` weights; weight i belongs to channel (i // inner) % channels.
+
+    `dtype` is 0 for int8 levels with `scales`, 1 for float32, 2 for float16.
+    Raises PackError for a part that breaks the format, CapacityError for 2**30 weights or more.
+    """
+
+    def __init__(self, reader, scratch=None):
+        codec = reader.u8()
+        self.dtype = reader.u8()
+        form = reader.u8()
+        self.count = reader.u32()
+        self.channels = reader.u16()
+        self.inner = reader.u32()
+        if self.dtype > 2 or form > 2:
+            raise PackError("a weights part has an unknown dtype or scale form")
+        if not (self.count and self.channels and self.inner):
+            raise PackError("a weights part has no weights, channels or inner size")
+        if self.count >> 30:
+            raise CapacityError(f"a tensor of {self.count} weights is too long for a board")
+        if (codec == 1 and form) or (codec != 1 and (self.dtype == 0) != (form != 0)):
+            raise PackError("a weights part has scales where none belong, or lacks them")
+        if codec and self.dtype:
+            raise PackError(f"codec {codec} grows int8 levels only")
+        self.scales = Scales(reader, form, self.channels)
+        self._scratch = scratch or Scratch()
+        self._codec = codec
+        self._decoder = self._open(reader)
+        self.rewind()
+
+    def _open(self, reader):
+        if self._codec == 0:
+            from .codecs.raw import Decoder  # a board has heap for the codecs it uses
+
+            return Decoder(reader, self.count, (1, 4, 2)[self.dtype])
+        if self._codec == 1:
+            from .codecs.central import Decoder
+
+            decoder = Decoder(reader, self.count, self._scratch)
+            self.scales.common = decoder.scale_bits
+            return decoder
+        if self._codec == 2:
+            from .codecs.grid import Decoder
+
+            return Decoder(reader, self.count, self._scratch)
+        raise PackError(f"a weights part is written by the unknown codec {self._codec}")
+
+    def rewind(self):
+        """Start again from weight 0 and take the scratch."""
+        self._scratch.owner = self
+        self._grown = 0
+        self._decoder.rewind()
+
+    def read_levels(self, levels):
+        """Fill a bytearray or memoryview with the next int8 levels, as bytes in two's complement."""
+        if self.dtype:
+            raise InputError("float weights have no levels")
+        self._advance(len(levels))
+        self._decoder.grow(levels, len(levels))
+
+    def read_floats(self, values):
+        """Fill an array('f') with the next weights in real units, each rounded once to float32."""
+        from .codecs import floats
+
+        first = self._grown
+        count = len(values)
+        self._advance(count)
+        if self._codec == 1:
+            self._decoder.grow_wide(values, count)
+            floats.multiply(values, 0, count, 1, self._decoder.exponent)
+            return
+        self._decoder.grow(values, count)
+        if self.dtype == 2:
+            floats.widen_halves(values, count)
+        if self.dtype == 0:
+            floats.widen_levels(values, count)
+            self._scale(floats, values, first, count)
+
+    def _scale(self, floats, values, first, count):
+        done = 0
+        while done < count:
+            run, into = divmod(first + done, self.inner)
+            stop = min(count, done + self.inner - into)
+            mantissa, exponent = floats.split(self.scales[run % self.channels])
+            floats.multiply(values, done, stop, mantissa, exponent)
+            done = stop
+
+    def _advance(self, count):
+        if self._scratch.owner is not self:
+            raise InputError("another tensor has used the scratch: call rewind() first")
+        if count > self.count - self._grown:
+            raise InputError(f"{count} weights are wanted where {self.count - self._grown} are left")
+        self._grown += count
