@@ -1,0 +1,67 @@
+"""What a person sees: warnings and progress on stderr, tables or JSON on stdout."""
+
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+Item = TypeVar("Item")
+
+
+def _stderr() -> Console:
+    return Console(file=sys.stderr, highlight=False, soft_wrap=True)
+
+
+def warn(sentence: str) -> None:
+    _stderr().print(f"regrow: warning: {sentence}", markup=False, style="yellow")
+
+
+def note(sentence: str) -> None:
+    _stderr().print(f"regrow: {sentence}", markup=False, style="dim")
+
+
+def progress() -> Progress:
+    """A progress bar on stderr; where stderr is no terminal it stays silent."""
+    console = _stderr()
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+
+
+def track(items: Iterable[Item], description: str, total: int) -> Iterator[Item]:
+    with progress() as bar:
+        yield from bar.track(items, total=total, description=description)
+
+
+def show_json(result: dict[str, Any]) -> None:
+    print(json.dumps(result, indent=2))
+
+
+def show_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    """Prints a table on stdout; every column but the text ones at its start is right-aligned."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False)
+    lines = [[str(cell) for cell in row] for row in rows]
+    for number, column in enumerate(columns):
+        figures = all(_is_figure(line[number]) for line in lines)
+        table.add_column(column, justify="right" if figures else "left", overflow="fold")
+    for line in lines:
+        table.add_row(*line)
+    Console(highlight=False, markup=False).print(table)
+
+
+def _is_figure(cell: str) -> bool:
+    return not cell or cell[0].isdigit() or cell[0] in "-+"
+
+
+def show(line: str) -> None:
+    print(line)

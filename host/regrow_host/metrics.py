@@ -1,0 +1,137 @@
+"""How good outputs are against labels, and how much a pack loses against its source, with 95 % intervals.
+
+| metric | value of one sample | drop, positive when the pack is worse |
+| --- | --- | --- |
+| top1, top5 | 1 when y is the (are the 5) largest output(s) | 100 * (source - pack), percentage points |
+| auc | mean squared reconstruction error (figure: ROC AUC of it, y = 1: anomaly) | as above |
+| mae | mean absolute error | 100 * (pack - source) / mean |y - mean(y)|, points of y's spread |
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from regrow.errors import InputError
+
+METRICS = "top1", "top5", "auc", "mae"
+RESAMPLES = 2000
+Z95 = 1.959964
+
+Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A metric of source and pack on the same samples; low..high is the drop's 95 % interval."""
+
+    metric: str
+    samples: int
+    source: float
+    pack: float
+    drop: float
+    low: float
+    high: float
+
+
+def choose(metric: str, inputs: tuple[int, ...], outputs: tuple[int, ...], y: NDArray[Any] | None) -> str:
+    """`auto` resolved: auc when the model gives back the shape it takes, mae for float labels, else top1.
+
+    Raises InputError when the labels cannot serve the metric.
+    """
+    if y is None:
+        raise InputError("the data has no labels: an array y beside x is needed to measure accuracy")
+    if metric == "auto":
+        reconstructs = inputs == outputs and int(np.prod(inputs)) > 1
+        metric = "auc" if reconstructs else "mae" if y.dtype.kind == "f" else "top1"
+    if metric == "auc":
+        if inputs != outputs:
+            raise InputError(
+                "auc needs a model whose output has the shape of its input: choose another --metric"
+            )
+        if y.ndim != 1 or not set(np.unique(y)) <= {0, 1} or len(np.unique(y)) != 2:
+            raise InputError("auc needs labels y of 0 (normal) and 1 (anomaly), and samples of both")
+    if metric in ("top1", "top5"):
+        classes = int(np.prod(outputs))
+        if y.size != len(y) or y.dtype.kind not in "biu":
+            raise InputError(f"{metric} needs one integer class in y per sample, y is {y.dtype} of {y.shape}")
+        if int(y.min()) < 0 or int(y.max()) >= classes:
+            raise InputError(
+                f"y has classes {y.min()}..{y.max()}, the model has outputs for 0..{classes - 1}"
+            )
+    if metric == "mae" and y[0].size != int(np.prod(outputs)):
+        raise InputError(f"mae needs y of {int(np.prod(outputs))} values a sample, y has {y[0].size}")
+    return metric
+
+
+def scores(metric: str, x: Floats, outputs: Floats, y: NDArray[Any]) -> Floats:
+    """One number per sample (n,): hit (1.0 or 0.0), reconstruction error or absolute error.
+
+    `outputs` belongs to the inputs of all samples in order; for auc several inputs may make one sample.
+    """
+    count = len(y)
+    if metric == "auc":
+        error = np.square(outputs.reshape(len(outputs), -1) - x.reshape(len(outputs), -1)).mean(axis=1)
+        return np.asarray(error.reshape(count, -1).mean(axis=1))
+    flat = outputs.reshape(count, -1)
+    if metric == "mae":
+        return np.asarray(np.abs(flat - y.reshape(count, -1)).mean(axis=1))
+    labels = y.reshape(count)
+    own = flat[np.arange(count), labels]
+    # A tie counts for the lower class, as argmax does.
+    lower = np.arange(flat.shape[1]) < labels[:, None]
+    rank = (flat > own[:, None]).sum(axis=1) + ((flat == own[:, None]) & lower).sum(axis=1)
+    return np.asarray((rank < (1 if metric == "top1" else 5)).astype(np.float64))
+
+
+def figure(metric: str, values: Floats, y: NDArray[Any]) -> float:
+    """The metric of all samples from their scores."""
+    return auc(values, y) if metric == "auc" else float(values.mean())
+
+
+def auc(values: Floats, y: NDArray[Any]) -> float:
+    """Area under the ROC curve: the chance that an anomaly scores above a normal sample (Mann-Whitney U)."""
+    order = np.sort(values)
+    ranks = (np.searchsorted(order, values, "left") + np.searchsorted(order, values, "right") + 1) / 2
+    positives = int((y == 1).sum())
+    negatives = len(y) - positives
+    return float((ranks[y == 1].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+def compare(metric: str, source: Floats, pack: Floats, y: NDArray[Any]) -> Comparison:
+    """The paired difference of two models from their scores of the same samples."""
+    low, high = _interval(metric, source, pack, y)
+    source_figure, pack_figure = figure(metric, source, y), figure(metric, pack, y)
+    drop = _drop(metric, source, pack, y)
+    return Comparison(metric, len(y), source_figure, pack_figure, drop, low, high)
+
+
+def _drop(metric: str, source: Floats, pack: Floats, y: NDArray[Any]) -> float:
+    if metric == "mae":
+        spread = float(np.abs(y - y.mean(axis=0)).mean())
+        return 100 * float(pack.mean() - source.mean()) / spread if spread else 0.0
+    return 100 * (figure(metric, source, y) - figure(metric, pack, y))
+
+
+def _interval(metric: str, source: Floats, pack: Floats, y: NDArray[Any]) -> tuple[float, float]:
+    """For hits the adjusted Wald interval of paired proportions, which stays honest when no sample differs
+    (Agresti and Min, Statistics in Medicine 24, 2005); else the paired percentile bootstrap (Efron and
+    Tibshirani, An Introduction to the Bootstrap, 1993).
+    """
+    count = len(y)
+    if metric in ("top1", "top5"):
+        worse = float((source > pack).sum()) + 0.5
+        better = float((source < pack).sum()) + 0.5
+        total = count + 2
+        middle = (worse - better) / total
+        error = np.sqrt(worse + better - (worse - better) ** 2 / total) / total
+        return 100 * (middle - Z95 * error), 100 * (middle + Z95 * error)
+    random = np.random.default_rng(0)
+    drops = []
+    for _ in range(RESAMPLES):
+        drawn = random.integers(0, count, count)
+        if metric == "auc" and len(np.unique(y[drawn])) < 2:
+            continue
+        drops.append(_drop(metric, source[drawn], pack[drawn], y[drawn]))
+    low, high = np.percentile(drops, [2.5, 97.5])
+    return float(low), float(high)

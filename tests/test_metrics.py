@@ -1,0 +1,89 @@
+"""Metrics against scikit-learn and by hand, and intervals that say how far a drop can be trusted."""
+
+import numpy as np
+import pytest
+from regrow.errors import InputError
+from regrow_host import metrics
+from sklearn.metrics import roc_auc_score
+
+RANDOM = np.random.default_rng(3)
+
+
+def test_auc_with_ties_is_scikit_learns() -> None:
+    for _ in range(20):
+        y = RANDOM.integers(0, 2, 60)
+        values = RANDOM.integers(0, 9, 60) / 3
+        assert metrics.auc(values, y) == pytest.approx(roc_auc_score(y, values))
+
+
+def test_top_k_counts_ties_as_argmax_does() -> None:
+    y = RANDOM.integers(0, 10, 400)
+    outputs = RANDOM.integers(0, 4, (400, 10)).astype(float)
+    x = np.zeros((400, 1))
+    assert np.array_equal(metrics.scores("top1", x, outputs, y), outputs.argmax(axis=1) == y)
+    first_five = np.argsort(-outputs, axis=1, kind="stable")[:, :5]
+    assert np.array_equal(metrics.scores("top5", x, outputs, y), (first_five == y[:, None]).any(axis=1))
+
+
+def test_a_clips_score_is_the_mean_over_its_windows() -> None:
+    x = RANDOM.normal(size=(6, 4))
+    outputs = RANDOM.normal(size=(6, 4))
+    by_clip = np.square(x - outputs).reshape(2, -1).mean(axis=1)
+    assert metrics.scores("auc", x, outputs, np.array([0, 1])) == pytest.approx(by_clip)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "y", "expected"),
+    [
+        ((1, 8, 8, 1), (1, 10), np.array([3, 9]), "top1"),
+        ((1, 640), (1, 640), np.array([0, 1]), "auc"),
+        ((1, 1), (1, 1), np.array([0.5, 0.7]), "mae"),
+    ],
+)
+def test_auto(inputs: tuple[int, ...], outputs: tuple[int, ...], y: np.ndarray, expected: str) -> None:
+    assert metrics.choose("auto", inputs, outputs, y) == expected
+
+
+@pytest.mark.parametrize(
+    ("metric", "y", "says"),
+    [
+        ("auto", None, "no labels"),
+        ("auc", np.array([0, 1]), "output has the shape"),
+        ("top1", np.array([0.5, 1.0]), "integer class"),
+        ("top1", np.array([3, 10]), r"3\.\.10"),
+        ("top1", np.array([-1, 2]), r"-1\.\.2"),
+        ("mae", np.zeros((2, 3)), "10 values"),
+    ],
+)
+def test_labels_that_do_not_serve(metric: str, y: np.ndarray | None, says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        metrics.choose(metric, (1, 8), (1, 10), y)
+
+
+def test_drop_is_positive_when_the_pack_is_worse() -> None:
+    y = np.array([0, 1] * 50)
+    right, worse = np.ones(100), np.r_[np.zeros(10), np.ones(90)]
+    assert metrics.compare("top1", right, worse, y).drop == pytest.approx(10)
+    assert metrics.compare("top1", worse, right, y).drop == pytest.approx(-10)
+    good, bad = y + RANDOM.normal(size=100) * 0.1, RANDOM.normal(size=100)
+    assert metrics.compare("auc", good, bad, y).drop > 0
+    spread = np.array([0.0, 1.0])
+    assert metrics.compare("mae", np.array([0.0, 0.1]), np.array([0.1, 0.2]), spread).drop == pytest.approx(
+        20
+    )
+
+
+def test_the_interval_covers_the_true_drop() -> None:
+    covered = 0
+    for _ in range(200):
+        source = (RANDOM.random(300) < 0.9).astype(float)
+        pack = np.where(RANDOM.random(300) < 0.05, 0.0, source)
+        result = metrics.compare("top1", source, pack, np.zeros(300))
+        covered += result.low <= 100 * 0.9 * 0.05 <= result.high
+    assert covered >= 180
+
+
+def test_no_difference_on_few_samples_proves_little() -> None:
+    same = metrics.compare("top1", np.ones(20), np.ones(20), np.zeros(20))
+    assert same.drop == 0
+    assert same.high > 5
