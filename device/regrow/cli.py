@@ -1,0 +1,201 @@
+"""The `regrow-device` command: run as a device of a fleet, predict from a pack, show what is installed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import regrow
+from regrow.errors import InputError, RegrowError
+from regrow.network import Array
+from regrow.store import SLOTS, Store, read_public_key
+
+BACKENDS = ("auto", "litert", "numpy")
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = _parser().parse_args(argv)
+    try:
+        return int(args.run(args))
+    except RegrowError as error:
+        print(f"regrow-device: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def run(args: argparse.Namespace) -> int:
+    """Keep the desired version running until SIGINT or SIGTERM; classify the samples, if there are any."""
+    from regrow.agent import Agent  # noqa: PLC0415  (paho and psutil are needed here only)
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    x, y = read_samples(args.samples) if args.samples else (None, None)
+    agent = Agent(
+        args.broker,
+        args.id,
+        store=args.store,
+        trust=[read_public_key(key) for key in args.trust],
+        groups=args.group,
+        fleet=args.fleet,
+        backend=args.backend,
+        interval=args.interval,
+        storage_limit=args.storage_limit,
+        memory_limit=args.memory_limit,
+    )
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    with agent, suppress(KeyboardInterrupt):
+        if x is None:
+            while True:
+                signal.pause()
+        _classify(agent, x, y, 1 / args.rate if args.rate else 0.0)
+    return 0
+
+
+def _classify(agent: Any, x: Array, y: Array | None, period: float) -> None:
+    """Classify the samples in rounds, one every `period` seconds; a version they do not fit is left idle."""
+    refused = None
+    due = time.monotonic()
+    while True:
+        for i, sample in enumerate(x):
+            agent.wait()
+            network = agent.network
+            if network is not refused:
+                try:
+                    agent.predict(sample, None if y is None else y[i])
+                except InputError as error:
+                    logging.getLogger("regrow").error("the samples do not fit %s: %s", network.name, error)
+                    refused = network
+            due = max(due + period, time.monotonic() - period)
+            pause = due - time.monotonic() if network is not refused else 1.0
+            if pause > 0:
+                time.sleep(pause)
+
+
+def predict(args: argparse.Namespace) -> int:
+    """Print the class (or the outputs) of every sample."""
+    trust = [read_public_key(key) for key in args.trust] or None
+    network = regrow.load(args.pack, None if args.backend == "auto" else args.backend, trust)
+    x, y = read_samples(args.samples)
+    with network:
+        outputs = network.predict(x)
+    first = outputs[0] if isinstance(outputs, list) else outputs
+    first = first.reshape(len(x), -1)
+    classes = first.argmax(axis=1) if first.shape[1] > 1 else first[:, 0]
+    accuracy = float(np.mean(classes == y)) if y is not None and first.shape[1] > 1 else None
+    if args.json:
+        answer = {"model": network.name, "version": network.version, "backend": network.backend}
+        print(json.dumps(answer | {"outputs": first.tolist(), "accuracy": accuracy, "samples": len(x)}))
+        return 0
+    for value in classes:
+        print(value)
+    if accuracy is not None:
+        print(f"accuracy {accuracy:.4f} on {len(x)} samples", file=sys.stderr)
+    return 0
+
+
+def status(args: argparse.Namespace) -> int:
+    """Print what the store holds."""
+    if not Path(args.store).is_dir():
+        raise InputError(f"there is no store at {args.store}: regrow-device run makes one")
+    store = Store(args.store)
+    slots = {}
+    for letter in SLOTS:
+        manifest = store.manifest(letter)
+        slots[letter] = {"model": manifest.name, "version": manifest.version} if manifest else None
+    update = store.update
+    answer = {
+        "active": store.active.slot,
+        "highest": store.active.version,
+        "slots": slots,
+        "update": {key: update[key] for key in ("status", "reason") if key in update},
+        "trusted": sorted(key.hex() for key in store.trusted()),
+    }
+    if args.json:
+        print(json.dumps(answer))
+        return 0
+    for letter, slot in slots.items():
+        mark = " (active)" if letter == store.active.slot else ""
+        print(f"slot {letter}{mark}: {slot['model']} {slot['version']}" if slot else f"slot {letter}: empty")
+    print(f"last update: {update.get('status', 'none')} {update.get('reason', '')}".rstrip())
+    return 0
+
+
+def read_samples(path: str) -> tuple[Array, Array | None]:
+    """`x` (samples in front) and, if there, `y` of an .npz file; else InputError."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if "x" not in file:
+                raise InputError(f"{path} has no array x")
+            x, y = file["x"], file.get("y")
+    except (OSError, ValueError, EOFError, TypeError, AttributeError) as error:
+        raise InputError(f"cannot read the samples in {path}: {error}") from None
+    if x.ndim == 0 or len(x) == 0:
+        raise InputError(f"{path} has no samples in its array x")
+    if y is not None and y.shape != (len(x),):
+        raise InputError(f"{path} has labels of shape {y.shape} for {len(x)} samples")
+    return x, y
+
+
+def _default_store() -> str:
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return str(Path(data) / "regrow-device")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="regrow-device", description="Run regrow's packs on this device.")
+    parser.add_argument("--version", action="version", version=f"regrow {regrow.__version__}")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("run", help="be a device of a fleet: keep the desired version running")
+    command.set_defaults(run=run)
+    command.add_argument("--broker", required=True, metavar="URL", help="mqtt://[user:pass@]host[:1883]")
+    command.add_argument("--id", required=True, help="name of this device")
+    command.add_argument("--group", action="append", default=[], help="a group it belongs to (repeatable)")
+    command.add_argument("--fleet", default="regrow", help="name of the fleet (default regrow)")
+    command.add_argument("--samples", metavar="FILE.npz", help="classify x (real units) in rounds; y: labels")
+    command.add_argument("--rate", type=float, default=0.0, help="samples a second (default 0: no limit)")
+    command.add_argument(
+        "--interval", type=float, default=10.0, help="seconds between telemetry (default 10)"
+    )
+    command.add_argument("--storage-limit", type=int, metavar="BYTES", help="most the store may take")
+    command.add_argument("--memory-limit", type=int, metavar="BYTES", help="most a model may take of the RAM")
+    _add_store(command)
+    _add_backend(command)
+
+    command = commands.add_parser("predict", help="run a pack on samples")
+    command.set_defaults(run=predict)
+    command.add_argument("pack", metavar="PACK", help="a .rgp file or a slot's folder")
+    command.add_argument("--samples", required=True, metavar="FILE.npz", help="x in real units, labels y")
+    command.add_argument("--json", action="store_true", help="outputs and accuracy as JSON")
+    _add_backend(command)
+
+    command = commands.add_parser("status", help="show what is installed here")
+    command.set_defaults(run=status)
+    command.add_argument("--json", action="store_true", help="as JSON")
+    _add_store(command)
+    return parser
+
+
+def _add_store(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--store", default=_default_store(), metavar="DIR", help="folder of the versions")
+
+
+def _add_backend(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--backend", choices=BACKENDS, default="auto", help="what runs the network")
+    command.add_argument(
+        "--trust",
+        action="append",
+        default=[],
+        metavar="KEY.pub",
+        help="a key to trust, or its hex (repeatable)",
+    )
