@@ -14,16 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import tflite
-from .tflite import Model, ModelError, Operator, Signature, Subgraph
+from .lower import strip_ends
+from .tflite import Model, ModelError, Signature
 
 SIGNATURE = "serving_default"
 
 Progress = Callable[[int, int], None]
 
 
-def quantize(
-    data: bytes, samples: NDArray[np.float32], progress: Progress | None = None
-) -> bytes:
+def quantize(data: bytes, samples: NDArray[np.float32], progress: Progress | None = None) -> bytes:
     """A fully int8 `.tflite` (int8 inputs and outputs) of a float32 one.
 
     `samples` are calibration samples in the model's real units, float32, [n, ...] with the input's shape
@@ -59,8 +58,13 @@ def _with_signature(model: Model) -> Model:
 
 def _quantize(data: bytes, name: str, samples: NDArray[np.float32], progress: Progress | None) -> bytes:
     # Imported here: it takes a second, and only a float model for a board needs it.
-    from ai_edge_quantizer import calibrator, quantizer, recipe, recipe_manager  # type: ignore[import-untyped]
-    from ai_edge_quantizer.utils import qsv_utils  # type: ignore[import-untyped]
+    from ai_edge_quantizer import (  # type: ignore[import-untyped]  # noqa: PLC0415
+        calibrator,
+        quantizer,
+        recipe,
+        recipe_manager,
+    )
+    from ai_edge_quantizer.utils import qsv_utils  # type: ignore[import-untyped]  # noqa: PLC0415
 
     rules = recipe_manager.RecipeManager()
     rules.load_quantization_recipe(recipe.static_wi8_ai8())
@@ -77,40 +81,14 @@ def _quantize(data: bytes, name: str, samples: NDArray[np.float32], progress: Pr
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
     """Neither log lines, warnings nor progress bars of the quantizer reach the user."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+    with (
+        warnings.catch_warnings(),
+        contextlib.redirect_stdout(io.StringIO()),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)
         try:
             yield
         finally:
             logging.disable(logging.NOTSET)
-
-
-def strip_ends(model: Model) -> Model:
-    """Take away QUANTIZE operators at the inputs and DEQUANTIZE operators at the outputs.
-
-    The result has integer inputs and outputs. An end that feeds something else as well stays.
-    """
-    graph = model.subgraphs[0]
-    graph = _strip(graph, "QUANTIZE", at_input=True)
-    graph = _strip(graph, "DEQUANTIZE", at_input=False)
-    return replace(model, subgraphs=[graph, *model.subgraphs[1:]], signatures=[])
-
-
-def _strip(graph: Subgraph, name: str, at_input: bool) -> Subgraph:
-    ends = list(graph.inputs if at_input else graph.outputs)
-    operators = list(graph.operators)
-    for operator in graph.operators:
-        outer, inner = operator.inputs[:1], operator.outputs[:1]
-        if not at_input:
-            outer, inner = inner, outer
-        if operator.name == name and outer[0] in ends and _users(operators, outer[0], at_input) == [operator]:
-            ends[ends.index(outer[0])] = inner[0]
-            operators.remove(operator)
-    inputs, outputs = (tuple(ends), graph.outputs) if at_input else (graph.inputs, tuple(ends))
-    return replace(graph, operators=operators, inputs=inputs, outputs=outputs)
-
-
-def _users(operators: list[Operator], tensor: int, at_input: bool) -> list[Operator]:
-    """The operators that read the tensor, at an output those that read or write it."""
-    return [op for op in operators if tensor in op.inputs or (not at_input and tensor in op.outputs)]

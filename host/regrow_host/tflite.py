@@ -587,7 +587,8 @@ def requantize_bias(
     """
     ratio = old_scales.astype(np.float64) / new_scales.astype(np.float64)
     result = np.rint(bias.astype(np.float64) * ratio)
-    if np.abs(result).max(initial=0) > np.iinfo(np.int32).max:
+    limits = np.iinfo(np.int32)
+    if result.min(initial=0) < limits.min or result.max(initial=0) > limits.max:
         raise ModelError("a bias does not fit 32 bits with the new scales of its weights; use larger scales")
     return result.astype(np.int32)
 
