@@ -81,8 +81,8 @@ class Weights:
         self.inner = reader.u32()
         if self.dtype > 2 or form > 2:
             raise PackError("a weights part has an unknown dtype or scale form")
-        if not (self.count and self.channels and self.inner):
-            raise PackError("a weights part has no weights, channels or inner size")
+        if not (0 < self.count < 1 << 31 and self.channels and 0 < self.inner < 1 << 31):
+            raise PackError("a weights part has a count, channels or inner size out of range")
         if self.count >> 30:
             raise CapacityError(f"a tensor of {self.count} weights is too long for a board")
         if (codec == 1 and form) or (codec != 1 and (self.dtype == 0) != (form != 0)):
@@ -121,7 +121,7 @@ class Weights:
     def read_levels(self, levels):
         """Fill a bytearray or memoryview with the next int8 levels, as bytes in two's complement."""
         if self.dtype:
-            raise InputError("float weights have no levels")
+            raise PackError("these weights are floats, and levels are wanted")
         self._advance(len(levels))
         self._decoder.grow(levels, len(levels))
 
@@ -156,5 +156,5 @@ class Weights:
         if self._scratch.owner is not self:
             raise InputError("another tensor has used the scratch: call rewind() first")
         if count > self.count - self._grown:
-            raise InputError(f"{count} weights are wanted where {self.count - self._grown} are left")
+            raise PackError(f"{count} weights are wanted where {self.count - self._grown} are left")
         self._grown += count
