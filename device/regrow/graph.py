@@ -1,16 +1,17 @@
 """The graph part: a network as a list of integer ops (docs/pack-format.md, "Graph part")."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import kernels
-from .errors import PackError
-from .reader import Reader
+from regrow import kernels
+from regrow.errors import PackError
+from regrow.kernels.base import WeightSource
+from regrow.reader import Reader
 
 Array = NDArray[Any]
 
@@ -77,10 +78,10 @@ class Graph:
     def parse(cls, reader: Reader) -> "Graph":
         """Read and check a whole graph part; raises PackError for anything the format forbids."""
         if (form := reader.u8()) != FORM:
-            raise PackError(f"The graph has form {form}, but this version reads form {FORM}.")
+            raise PackError(f"the graph has form {form}, but this version reads form {FORM}")
         counts = [reader.varint() for _ in range(4)]
         if sum(counts) > reader.left:
-            raise PackError("The graph lists more tensors and ops than it has bytes for.")
+            raise PackError("the graph lists more tensors and ops than it has bytes for")
         tensors, ops, inputs, outputs = counts
         graph_inputs = tuple(reader.varint() for _ in range(inputs))
         graph_outputs = tuple(reader.varint() for _ in range(outputs))
@@ -93,7 +94,7 @@ class Graph:
             arena,
         )
         if reader.left:
-            raise PackError(f"The graph is followed by {reader.left} bytes that belong to nothing.")
+            raise PackError(f"the graph is followed by {reader.left} bytes that belong to nothing")
         graph.check()
         return graph
 
@@ -101,16 +102,22 @@ class Graph:
         """Raise PackError unless ids, definitions, arena and the shapes of every op fit together."""
         for i, tensor in enumerate(self.tensors):
             if tensor.kind in (ACTIVATION, VARIABLE) and tensor.offset + tensor.nbytes > self.arena:
-                raise PackError(f"Tensor {i} of the graph does not fit the arena of {self.arena} bytes.")
+                raise PackError(f"tensor {i} of the graph does not fit the arena of {self.arena} bytes")
         self._check_order()
         for i, op in enumerate(self.ops):
             kernel = kernels.KERNELS.get(op.code)
             if kernel is None:
-                raise PackError(f"Op {i} of the graph has operator code {op.code}, which no kernel runs.")
+                raise PackError(f"op {i} of the graph has operator code {op.code}, which no kernel runs")
             try:
                 kernel.check(self.node(op))
             except PackError as error:
-                raise PackError(f"Op {i} of the graph ({kernel.name}) {error}.") from None
+                raise PackError(f"op {i} of the graph ({kernel.name}) {error}") from None
+
+    def check_weights(self, weights: Callable[[int], WeightSource]) -> None:
+        """Raise PackError unless the weights of every number have the size that the graph gives them."""
+        for tensor in self.tensors:
+            if tensor.kind == WEIGHTS and (count := weights(tensor.number).count) != tensor.size:
+                raise PackError(f"weights {tensor.number} are {count}, but the graph needs {tensor.size}")
 
     def node(self, op: Op) -> Node:
         inputs = tuple(self.tensors[i] if i >= 0 else None for i in op.inputs)
@@ -121,42 +128,42 @@ class Graph:
 
     def _check_order(self) -> None:
         if not self.inputs or not self.outputs:
-            raise PackError("The graph has no inputs or no outputs.")
+            raise PackError("the graph has no inputs or no outputs")
         defined = {i for i, tensor in enumerate(self.tensors) if tensor.kind != ACTIVATION}
         for i in self.inputs:
-            self._define(i, defined, "An input of the graph")
+            self._define(i, defined, "an input of the graph")
         for n, op in enumerate(self.ops):
             if not defined.issuperset(i for i in op.inputs if i >= 0):
-                raise PackError(f"Op {n} of the graph uses a tensor that nothing before it gives.")
+                raise PackError(f"op {n} of the graph uses a tensor that nothing before it gives")
             for i in op.outputs:
-                self._define(i, defined, f"Op {n} of the graph")
+                self._define(i, defined, f"op {n} of the graph")
         if not defined.issuperset(self.outputs) or any(
             self.tensors[i].kind != ACTIVATION for i in self.outputs
         ):
-            raise PackError("An output of the graph is a tensor that no op gives.")
+            raise PackError("an output of the graph is a tensor that no op gives")
 
     def _define(self, i: int, defined: set[int], who: str) -> None:
         if not 0 <= i < len(self.tensors):
-            raise PackError(f"{who} names tensor {i}, but there are {len(self.tensors)}.")
+            raise PackError(f"{who} names tensor {i}, but there are {len(self.tensors)}")
         if i in defined:
-            raise PackError(f"{who} writes tensor {i}, which has a value already.")
+            raise PackError(f"{who} writes tensor {i}, which has a value already")
         defined.add(i)
 
 
 def _tensor(reader: Reader) -> Tensor:
     kind, code, rank = reader.u8(), reader.u8(), reader.u8()
     if kind > VARIABLE or code >= len(DTYPES) or rank > MAX_RANK:
-        raise PackError(f"A tensor of the graph has kind {kind}, dtype {code} and rank {rank}.")
+        raise PackError(f"a tensor of the graph has kind {kind}, dtype {code} and rank {rank}")
     dtype = DTYPES[code]
     shape = tuple(reader.varint() for _ in range(rank))
     size = math.prod(shape) * dtype.itemsize
     if not 0 < size < LIMIT:
-        raise PackError(f"A tensor of the graph has the impossible shape {shape}.")
+        raise PackError(f"a tensor of the graph has the impossible shape {shape}")
     if kind == WEIGHTS:
         return Tensor(kind, dtype, shape, number=reader.varint())
     scale, zero_point = reader.f32(), reader.i16()
     if not (math.isfinite(scale) and scale >= 0) or not _holds(dtype, zero_point):
-        raise PackError(f"A tensor of the graph has scale {scale} and zero point {zero_point}.")
+        raise PackError(f"a tensor of the graph has scale {scale} and zero point {zero_point}")
     if kind == CONSTANT:
         return Tensor(kind, dtype, shape, scale, zero_point, data=_constant(reader, dtype, shape, size))
     return Tensor(kind, dtype, shape, scale, zero_point, offset=reader.varint())
@@ -171,7 +178,7 @@ def _holds(dtype: np.dtype[Any], zero_point: int) -> bool:
 def _constant(reader: Reader, dtype: np.dtype[Any], shape: tuple[int, ...], size: int) -> Array:
     form, stored = reader.u8(), reader.varint()
     if form != PLAIN or stored != size:
-        raise PackError(f"A constant of the graph has form {form} and {stored} bytes instead of {size}.")
+        raise PackError(f"a constant of the graph has form {form} and {stored} bytes instead of {size}")
     return np.frombuffer(reader.read(size), dtype.newbyteorder("<")).astype(dtype).reshape(shape)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .errors import InputError
+from regrow.errors import InputError
 
 Array = NDArray[Any]
 
@@ -38,9 +38,18 @@ def requantize(values: Array, multiplier: ArrayLike, shift: ArrayLike) -> Array:
     return shift_right(high_mul(values.astype(np.int64) << left, multiplier), right)
 
 
+def requantize_once(values: Array, multiplier: ArrayLike, shift: ArrayLike) -> Array:
+    """values * multiplier * 2^(shift - 31), rounded once, halves upward, as FULLY_CONNECTED does; int64."""
+    total = np.subtract(31, shift, dtype=np.int64)
+    product: Array = np.multiply(values, multiplier, dtype=np.int64)
+    product += np.left_shift(1, total - 1, dtype=np.int64)
+    product >>= total
+    return product
+
+
 def high_mul(a: ArrayLike, b: ArrayLike) -> Array:
     """round(a * b / 2^31), halves upward: gemmlowp's SaturatingRoundingDoublingHighMul."""
-    product = np.asarray(np.multiply(a, b, dtype=np.int64))
+    product: Array = np.multiply(a, b, dtype=np.int64)[...]
     product += 1 << 30
     product >>= 31
     return product
@@ -49,7 +58,7 @@ def high_mul(a: ArrayLike, b: ArrayLike) -> Array:
 def shift_right(x: Array, by: ArrayLike) -> Array:
     """x / 2^by, rounded half away from zero: gemmlowp's RoundingDivideByPOT."""
     half = np.left_shift(1, by, dtype=np.int64) >> 1
-    rounded = x + half
+    rounded: Array = x + half
     rounded -= (x < 0) & (half > 0)
     rounded >>= np.asarray(by, np.int64)
     return rounded
@@ -59,11 +68,14 @@ def round_half_away(x: ArrayLike) -> Array:
     """Nearest integer, halves away from zero, as C's round; keeps the float type."""
     x = np.asarray(x)
     whole = np.trunc(x)
-    return whole + np.copysign(np.abs(x - whole) >= 0.5, x)
+    rounded: Array = whole + np.copysign(np.abs(x - whole) >= 0.5, x)
+    return rounded
 
 
 def clamp(x: Array, bounds: tuple[int, int], dtype: np.dtype[Any]) -> Array:
-    return np.clip(x, *bounds, out=x).astype(dtype)
+    """x, changed in place, within bounds and as dtype."""
+    np.clip(x, *bounds, out=x)
+    return x.astype(dtype)
 
 
 def activation_range(activation: int, scale: float, zero_point: int, dtype: np.dtype[Any]) -> tuple[int, int]:
@@ -85,12 +97,15 @@ def _level(real: float, scale: float) -> int:
 def quantize(x: Array, scale: float, zero_point: int, dtype: np.dtype[Any]) -> Array:
     """Real values -> integers of dtype, rounded half away from zero and clamped; NaN raises InputError."""
     if np.isnan(x).any():
-        raise InputError("The input contains NaN, which no integer stands for.")
+        raise InputError("the input contains NaN, which no integer stands for")
     info = np.iinfo(dtype)
-    levels = round_half_away(x.astype(np.float32) / np.float32(scale)).astype(np.float64) + zero_point
-    return np.clip(levels, info.min, info.max).astype(dtype)
+    with np.errstate(over="ignore"):
+        steps = np.clip(x.astype(np.float32) / np.float32(scale), -(2**30), 2**30)
+    return np.clip(round_half_away(steps).astype(np.int64) + zero_point, info.min, info.max).astype(dtype)
 
 
 def dequantize(x: Array, scale: float, zero_point: int) -> Array:
     """Integers -> real values, float32."""
-    return (x.astype(np.int64) - zero_point).astype(np.float32) * np.float32(scale)
+    centred = (x.astype(np.int64) - zero_point).astype(np.float32)
+    real: Array = centred * np.float32(scale)
+    return real

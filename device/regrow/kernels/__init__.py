@@ -1,7 +1,7 @@
 """The integer kernels, one file per family of operators, by TFLite's builtin operator code."""
 
-from . import activation, conv, dense, elementwise, pool, shape
-from .base import Kernel
+from regrow.kernels import activation, conv, dense, elementwise, pool, shape
+from regrow.kernels.base import Kernel
 
 KERNELS: dict[int, Kernel] = {
     0: elementwise.ADD,

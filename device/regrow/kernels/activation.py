@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..quant import clamp, high_mul, quantize_multiplier, shift_right
-from .base import Array, Kernel, Open, need, need_form, need_shape, values
+from regrow.quant import clamp, high_mul, quantize_multiplier, shift_right
+from regrow.kernels.base import Array, Kernel, Open, need, need_form, need_shape, values
 
 if TYPE_CHECKING:
-    from ..graph import Node
+    from regrow.graph import Node
 
 ONE = (1 << 31) - 1
 DIFFERENCE_BITS = 5
@@ -97,7 +97,7 @@ def _one_over_one_plus(a: Array) -> Array:
     for _ in range(3):
         error = (1 << 29) - high_mul(half, x)
         x = x + (high_mul(x, error) << 2)
-    return np.minimum(x << 1, ONE)
+    return np.asarray(np.minimum(x << 1, ONE))
 
 
 SOFTMAX = Kernel("SOFTMAX", _check_softmax, _run_softmax)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import PackError
+from regrow.errors import PackError
 
 if TYPE_CHECKING:
-    from ..graph import Node, Tensor
+    from regrow.graph import Node, Tensor
 
 Array = NDArray[Any]
 
@@ -113,8 +113,8 @@ def weights_of(node: Node, open_weights: Open, channels: int) -> tuple[WeightSou
     scales = np.asarray(weights.scales, np.float32)
     if weights.count != tensor.size or scales.size not in (1, channels):
         raise PackError(
-            f"Weights {tensor.number} hold {weights.count} values in {scales.size} scales, "
-            f"but the graph needs {tensor.size} in {channels} channels."
+            f"weights {tensor.number} hold {weights.count} values and {scales.size} scales, "
+            f"but the graph needs {tensor.size} values in {channels} channels"
         )
     weights.rewind()
     return weights, np.broadcast_to(scales, (channels,))

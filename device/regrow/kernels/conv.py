@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..quant import activation_range, clamp, quantize_multiplier, requantize
-from .base import (
+from regrow.quant import activation_range, clamp, quantize_multiplier, requantize
+from regrow.kernels.base import (
     Array,
     Kernel,
     Open,
@@ -25,10 +25,10 @@ from .base import (
     values,
     weights_of,
 )
-from .window import Axis, axes, need_windows, pad, windows
+from regrow.kernels.window import Axis, axes, need_windows, pad, windows
 
 if TYPE_CHECKING:
-    from ..graph import Node, Tensor
+    from regrow.graph import Node, Tensor
 
 OPTIONS = 6
 
@@ -67,7 +67,7 @@ def _check_depthwise(node: Node) -> None:
 
 
 def _requantizer(image: Tensor, output: Tensor, scales: Array) -> tuple[Array, Array]:
-    return quantize_multiplier(np.float64(image.scale) * scales.astype(np.float64) / np.float64(output.scale))
+    return quantize_multiplier(np.multiply(image.scale, scales, dtype=np.float64) / output.scale)
 
 
 def _run_conv(node: Node, inputs: Sequence[Array | None], open_weights: Open) -> list[Array]:

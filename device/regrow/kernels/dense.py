@@ -1,4 +1,4 @@
-"""FULLY_CONNECTED, as TFLite's reference_integer_ops compute it."""
+"""FULLY_CONNECTED, as LiteRT's reference kernel computes it: unlike the others it rounds once."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..quant import activation_range, clamp, quantize_multiplier, requantize
-from .base import (
+from regrow.quant import activation_range, clamp, quantize_multiplier, requantize_once
+from regrow.kernels.base import (
     Array,
     Kernel,
     Open,
@@ -27,7 +27,7 @@ from .base import (
 )
 
 if TYPE_CHECKING:
-    from ..graph import Node, Tensor
+    from regrow.graph import Node, Tensor
 
 
 def _check(node: Node) -> None:
@@ -42,7 +42,8 @@ def _check(node: Node) -> None:
 
 
 def _multipliers(x: Tensor, output: Tensor, scales: Array) -> Array:
-    return np.float64(x.scale) * scales.astype(np.float64) / np.float64(output.scale)
+    real: Array = np.multiply(x.scale, scales, dtype=np.float64) / output.scale
+    return real
 
 
 def _run(node: Node, inputs: Sequence[Array | None], open_weights: Open) -> list[Array]:
@@ -63,7 +64,7 @@ def _run(node: Node, inputs: Sequence[Array | None], open_weights: Open) -> list
         by_row = levels.T.astype(exact)
         for some, _ in pieces(len(vectors), 1, terms * exact.itemsize + 32 * len(levels)):
             sums = vectors[some].astype(exact) @ by_row
-            total = requantize(sums.astype(np.int64) + start, multiplier[tile], shift[tile])
+            total = requantize_once(sums.astype(np.int64) + start, multiplier[tile], shift[tile])
             total += output.zero_point
             result[some, tile] = clamp(total, bounds, output.dtype)
     return [result.reshape(-1, *output.shape)]

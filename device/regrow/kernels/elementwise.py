@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import PackError
-from ..quant import activation_range, clamp, quantize_multiplier, requantize
-from .base import Array, Kernel, Open, need_activation, need_form, need_shape, values
+from regrow.errors import PackError
+from regrow.quant import activation_range, clamp, quantize_multiplier, requantize
+from regrow.kernels.base import Array, Kernel, Open, need_activation, need_form, need_shape, values
 
 if TYPE_CHECKING:
-    from ..graph import Node, Tensor
+    from regrow.graph import Node, Tensor
 
 HEADROOM = 20
 """Bits by which ADD shifts its inputs up before it scales them."""

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..quant import activation_range, clamp
-from .base import Array, Kernel, Open, need, need_form, need_shape, pieces, values
-from .window import Axis, axes, need_windows, pad, windows
+from regrow.quant import activation_range, clamp
+from regrow.kernels.base import Array, Kernel, Open, need, need_form, need_shape, pieces, values
+from regrow.kernels.window import Axis, axes, need_windows, pad, windows
 
 if TYPE_CHECKING:
-    from ..graph import Node, Tensor
+    from regrow.graph import Node, Tensor
 
 
 def _axes(node: Node, image: Tensor) -> tuple[Axis, Axis]:
@@ -27,7 +27,7 @@ def _check(node: Node) -> None:
     y, x = _axes(node, image)
     need_windows(y, x, *node.options[4:])
     need_shape(output, (image.shape[0], y.count, x.count, image.shape[3]))
-    same_units = (image.scale, image.zero_point) == (output.scale, output.zero_point)
+    same_units = abs(image.scale - output.scale) <= 1e-6 and image.zero_point == output.zero_point
     need(same_units, "has an output scale or zero point other than its input's")
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
-from .base import need, need_activation
+from regrow.kernels.base import need, need_activation
 
 Array = NDArray[Any]
 
