@@ -170,18 +170,18 @@ class Agent:
     def _run(self) -> None:
         """The agent's thread: take what came, go on with the update, ask for more, send figures."""
         sent = reported = time.monotonic()
+        told = 0  # bytes fetched when the progress was last reported
         while not self._stopping.is_set():
             self._handle_events()
-            fetched = self._updater.fetcher.fetched
             self._updater.step()
             self._offer()
             now = time.monotonic()
             if not self._client.is_connected():
                 continue
             self._subscribe(now)
-            if now - reported >= PROGRESS and self._updater.fetcher.fetched > fetched:
+            if now - reported >= PROGRESS and self._updater.fetcher.fetched != told:
                 self._report()
-                reported = now
+                reported, told = now, self._updater.fetcher.fetched
             if now - sent >= self._interval:
                 self._say("telemetry", json.dumps(self._telemetry.message()), qos=0, retain=False)
                 sent = now

@@ -164,6 +164,7 @@ class Updater:
             "model": desired.model,
             "version": desired.version,
             "pack": desired.pack,
+            "sequence": desired.sequence,
             "done": total if whole else min(total, self.record.had + self.record.fetched),
             "total": total,
             "fetched": self.record.fetched,
@@ -238,8 +239,8 @@ class Updater:
         self._store.make_room(left + desired.head, [desired.pack, *sizes])
 
     def _check_memory(self, pack: Pack, backend: str) -> None:
-        """CapacityError if the model would not fit: LiteRT's grown file and its copy, or the arena."""
-        needed = 2 * skeleton.size(pack) if backend == "litert" else pack.manifest.arena
+        """CapacityError if the model would not fit: LiteRT's grown file or the executor's arena."""
+        needed = skeleton.size(pack) if backend == "litert" else pack.manifest.arena
         memory = self._memory()
         if needed > memory:
             raise CapacityError(f"the model needs {needed} bytes of memory and {memory} are there")
