@@ -10,6 +10,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from regrow.errors import InputError
+from regrow.store import read_public_key
 
 
 def home() -> Path:
@@ -53,19 +54,6 @@ def signing_key(path: str | Path | None = None) -> Ed25519PrivateKey:
         raise InputError(f"{private} is not a private key in PEM without a password") from None
     if not isinstance(key, Ed25519PrivateKey):
         raise InputError(f"{private} is not an Ed25519 key: make one with `regrow keygen`")
-    return key
-
-
-def read_public_key(path: str | Path) -> bytes:
-    """The 32 bytes of a public key file. Raises InputError."""
-    try:
-        key = bytes.fromhex(Path(path).read_text("ascii"))
-    except OSError as error:
-        raise InputError(f"cannot read the key {path}: {error.strerror}") from None
-    except ValueError:
-        key = b""
-    if len(key) != 32:
-        raise InputError(f"{path} is not a public key: 64 hex digits are expected")
     return key
 
 
