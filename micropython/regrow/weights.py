@@ -61,8 +61,11 @@ class Scales:
             raise IndexError(channel)
         if self.common:
             return self.common
+        place = self._reader.position
         self._reader.seek(self._body + 4 * channel)
-        return self._reader.u32()
+        bits = self._reader.u32()
+        self._reader.seek(place)
+        return bits
 
 
 class Weights:

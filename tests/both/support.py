@@ -1,5 +1,6 @@
 """What the two runtimes do differently in tests: files, and readers of bytes."""
 
+from binascii import hexlify
 from io import BytesIO
 
 from regrow.reader import Reader
@@ -18,13 +19,16 @@ except ImportError:
 
 
 def golden(name):
-    """The bytes of a file of tests/golden."""
-    with open(f"{TESTS}/golden/{name}", "rb") as file:
-        return file.read()
+    """The path of a file of tests/golden."""
+    return f"{TESTS}/golden/{name}"
 
 
 def reader(data):
     return Reader(BytesIO(data), 0, len(data))
+
+
+def hexadecimal(data):
+    return hexlify(data).decode()
 
 
 def write(name, data):
