@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from regrow.graph import ACTIVATION, Graph, Op
@@ -10,6 +9,7 @@ from regrow.graph import ACTIVATION, Graph, Op
 from .tflite import OPERATOR_CODES
 
 ALIGNMENT = 4  # so that kernels may load words
+TRIES = 100
 
 ADD = OPERATOR_CODES["ADD"]
 RESHAPE = OPERATOR_CODES["RESHAPE"]
@@ -33,29 +33,52 @@ class Block:
 
 
 def plan(graph: Graph) -> Graph:
-    """The graph with offsets for its activations and with the arena they need, in bytes.
-
-    Blocks are placed from the largest to the smallest, each at the lowest offset where it overlaps none that
-    is alive with it (as TFLite Micro's greedy memory planner does).
-    """
-    blocks = _blocks(graph)
-    place({id(block): block for block in blocks.values()}.values())
+    """The graph with offsets for its activations and with the arena they need, in bytes."""
+    by_tensor = _blocks(graph)
+    blocks = list({id(block): block for block in by_tensor.values()}.values())
+    arena = _place_well(blocks)
     tensors = tuple(
-        replace(tensor, offset=blocks[i].offset) if i in blocks else tensor
+        replace(tensor, offset=by_tensor[i].offset) if i in by_tensor else tensor
         for i, tensor in enumerate(graph.tensors)
     )
-    return replace(graph, tensors=tensors, arena=max((block.end for block in blocks.values()), default=0))
+    return replace(graph, tensors=tensors, arena=arena)
 
 
-def place(blocks: Iterable[Block]) -> None:
-    """Give each block its offset."""
+def _place_well(blocks: list[Block]) -> int:
+    """Give the blocks offsets in the smallest arena found, and return its bytes.
+
+    From the largest to the smallest, as TFLite Micro's greedy planner places them; while that leaves
+    gaps, the block at the top of the arena goes first in the next try.
+    """
+    least = max(
+        sum(other.size for other in blocks if other.first <= each.first <= other.last) for each in blocks
+    )
+    order = sorted(blocks, key=lambda block: (-block.size, block.first))
+    best, offsets = _place(order), [block.offset for block in blocks]
+    for _ in range(TRIES):
+        if best <= least:
+            break
+        top = max(order, key=lambda block: block.end)
+        order = [top, *(block for block in order if block is not top)]
+        arena = _place(order)
+        if arena < best:
+            best, offsets = arena, [block.offset for block in blocks]
+    for block, offset in zip(blocks, offsets, strict=True):
+        block.offset = offset
+    return best
+
+
+def _place(order: list[Block]) -> int:
+    """Each block in turn at the lowest offset where it overlaps none alive with it; returns the arena."""
     placed: list[Block] = []
-    for block in sorted(blocks, key=lambda block: (-block.size, block.first)):
+    for block in order:
         block.offset = 0
-        for other in sorted(placed, key=lambda other: other.offset):
+        for other in placed:
             if block.meets(other) and block.offset < other.end and other.offset < block.end:
-                block.offset = _aligned(other.end)
+                block.offset = -(-other.end // ALIGNMENT) * ALIGNMENT
         placed.append(block)
+        placed.sort(key=lambda other: other.offset)
+    return max(block.end for block in order)
 
 
 def _blocks(graph: Graph) -> dict[int, Block]:
@@ -89,7 +112,3 @@ def _in_place(graph: Graph, n: int, output: int, blocks: dict[int, Block]) -> Bl
 
 def _overwritable(op: Op) -> tuple[int, ...]:
     return {ADD: op.inputs, RESHAPE: op.inputs[:1]}.get(op.code, ())
-
-
-def _aligned(offset: int) -> int:
-    return -(-offset // ALIGNMENT) * ALIGNMENT

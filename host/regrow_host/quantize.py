@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 
 from . import tflite
 from .lower import strip_ends
-from .tflite import Model, ModelError, Signature
+from .tflite import Model, ModelError, Operator, Signature
 
 SIGNATURE = "serving_default"
+
+LARGEST_BIAS = 1 << 28  # leaves room in 32 bits for the products that are added to it
 
 Progress = Callable[[int, int], None]
 
@@ -46,7 +48,7 @@ def quantize(data: bytes, samples: NDArray[np.float32], progress: Progress | Non
         except Exception as error:  # the quantizer raises errors of every kind
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ModelError(f"ai-edge-quantizer could not quantize the model to int8: {reason}") from error
-    return tflite.build(strip_ends(tflite.read(result)))
+    return tflite.build(_with_fitting_biases(model, strip_ends(tflite.read(result))))
 
 
 def _with_signature(model: Model) -> Model:
@@ -76,6 +78,33 @@ def _quantize(data: bytes, name: str, samples: NDArray[np.float32], progress: Pr
     worker = quantizer.Quantizer(data, rules.get_quantization_recipe())
     result = worker.quantize(ranges.get_model_qsvs(), enable_progress_bar=False, enable_progress_report=False)
     return bytes(result.quantized_model)
+
+
+def _with_fitting_biases(source: Model, result: Model) -> Model:
+    """The int8 model with wider weight scales in channels whose bias the quantizer has cut off.
+
+    A bias counts in units of input scale * weight scale, so a channel of (nearly) no weights, whose scale is
+    tiny, has no room for it. `source` is the float32 model that `result` was made from.
+    """
+    for real, layer in zip(_layers(source), _layers(result), strict=True):
+        if len(layer.inputs) < 3 or layer.inputs[2] < 0:
+            continue
+        bias, values = source.tensors[real.inputs[2]].real(), source.tensors[real.inputs[1]].real()
+        x, weights = result.tensors[layer.inputs[0]], result.tensors[layer.inputs[1]]
+        needed = (np.abs(bias) / (x.scales[0] * LARGEST_BIAS)).astype(np.float32)
+        if len(weights.scales) != len(bias) or not (needed > weights.scales).any():
+            continue
+        weights.scales = np.maximum(weights.scales, needed)
+        along = [-1 if axis == weights.axis else 1 for axis in range(values.ndim)]
+        weights.data = np.clip(np.rint(values / weights.scales.reshape(along)), -127, 127).astype(np.int8)
+        tensor = result.tensors[layer.inputs[2]]
+        tensor.scales = x.scales[0] * weights.scales
+        tensor.data = np.rint(bias / tensor.scales.astype(np.float64)).astype(np.int32)
+    return result
+
+
+def _layers(model: Model) -> list[Operator]:
+    return [operator for operator in model.operators if operator.name in tflite.WEIGHT_OPERATORS]
 
 
 @contextlib.contextmanager
