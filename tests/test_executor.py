@@ -1,8 +1,9 @@
-"""The numpy executor against TFLite's int8 reference kernels, bit for bit, op by op."""
+"""The numpy executor against TFLite's int8 reference kernels, bit for bit."""
 
 import struct
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,97 +11,91 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from regrow import quant
+from regrow.errors import PackError
 from regrow.executor import Executor
 from regrow.graph import ACTIVATION, CONSTANT, WEIGHTS, Graph, Op, Tensor
-from regrow_host import tflite
+from regrow.kernels import base
+from regrow.reader import Reader
 
 interpreter = pytest.importorskip("ai_edge_litert.interpreter")
-schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
+graphfile = pytest.importorskip("regrow_host.graphfile")
+lower = pytest.importorskip("regrow_host.lower")
+tflite = pytest.importorskip("regrow_host.tflite")
 
 Array = NDArray[Any]
 
-ADD, AVERAGE_POOL_2D, CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED, MAX_POOL_2D, RESHAPE, SOFTMAX = (
-    *(0, 1, 3, 4),
-    *(9, 17, 22, 25),
-)
-
-VERSIONS = {CONV_2D: 5, DEPTHWISE_CONV_2D: 5, FULLY_CONNECTED: 5, RESHAPE: 1} | dict.fromkeys(
-    (ADD, AVERAGE_POOL_2D, MAX_POOL_2D, SOFTMAX), 2
-)
+ADD, AVERAGE_POOL_2D, CONV_2D, DEPTHWISE_CONV_2D = 0, 1, 3, 4
+FULLY_CONNECTED, MAX_POOL_2D, RESHAPE, SOFTMAX = 9, 17, 22, 25
+INT8 = np.dtype(np.int8)
+SAMPLES = 3
 
 
-@dataclass
 class Levels:
-    """Weights that are not in a pack."""
+    """Weights that stand in memory."""
 
-    levels: Array
-    scales: Array
-    position: int = 0
-
-    @property
-    def count(self) -> int:
-        return self.levels.size
+    def __init__(self, levels: Array, scales: Array) -> None:
+        self.levels, self.scales = levels.reshape(-1), scales
+        self.count = levels.size
+        self.rewind()
 
     def rewind(self) -> None:
         self.position = 0
 
     def read_levels(self, out: Array) -> None:
-        out[:] = self.levels.reshape(-1)[self.position : self.position + out.size]
+        out[:] = self.levels[self.position : self.position + out.size]
         self.position += out.size
 
 
-class OneOp:
-    """A network of one op, as a `.tflite` and as a graph."""
+class Builder:
+    """Draws the tensors of a network of one op at random."""
 
-    def __init__(self, code: int, options: Any, option_bytes: bytes) -> None:
-        self._code, self._options, self._bytes = code, options, option_bytes
-        self._tensors: list[tuple[Tensor, Array]] = []
-        self._weights: Levels | None = None
+    def __init__(self, seed: int) -> None:
+        self.rng = np.random.default_rng(seed)
+        self.tensors: list[Tensor] = []
+        self.weights: dict[int, tuple[Array, Array]] = {}
 
-    def values(self, shape: tuple[int, ...], scale: float, zero_point: int) -> "OneOp":
-        tensor = Tensor(ACTIVATION, np.dtype(np.int8), shape, float(np.float32(scale)), zero_point)
-        self._tensors.append((tensor, np.array([tensor.scale], np.float32)))
-        return self
+    def scales(self, count: int) -> Array:
+        return np.exp(self.rng.uniform(-6, -2, count)).astype(np.float32)
 
-    def weights(self, levels: Array, scales: Array, axis: int) -> "OneOp":
-        self._weights = Levels(levels, scales.astype(np.float32))
-        self._axis = axis % levels.ndim
-        self._tensors.append((Tensor(WEIGHTS, levels.dtype, levels.shape), self._weights.scales))
-        return self
+    def zero_point(self) -> int:
+        return int(self.rng.choice([-128, 127, 0, self.rng.integers(-128, 128)]))
 
-    def constant(self, data: Array, scales: Array, zero_point: int = 0) -> "OneOp":
-        scales = np.asarray(scales, np.float32).reshape(-1)
-        tensor = Tensor(CONSTANT, data.dtype, data.shape, float(scales[0]), zero_point, data=data)
-        self._tensors.append((tensor, scales))
-        return self
+    def add(self, tensor: Tensor) -> None:
+        self.tensors.append(tensor)
 
-    def run(self, samples: int, rng: np.random.Generator) -> tuple[Array, Array]:
-        """Outputs of the executor and of TFLite's reference kernels on the same random samples."""
-        ids = [i for i, (tensor, _) in enumerate(self._tensors[:-1]) if tensor.kind == ACTIVATION]
-        last = len(self._tensors) - 1
-        op = Op(self._code, tuple(range(last)), (last,), self._bytes)
-        arena = max(tensor.nbytes for tensor, _ in self._tensors)
-        graph = Graph(tuple(tensor for tensor, _ in self._tensors), (op,), tuple(ids), (last,), arena)
+    def values(self, shape: Sequence[int], scale: float | None = None, zero_point: int | None = None) -> None:
+        scale = float(np.float32(scale or self.scales(1)[0]))
+        zero_point = self.zero_point() if zero_point is None else zero_point
+        self.add(Tensor(ACTIVATION, INT8, tuple(shape), scale, zero_point))
+
+    def layer(self, x: Sequence[int], filters: Sequence[int], axis: int, y: Sequence[int]) -> None:
+        """Input, filter (a scale per channel or one), bias, and an output that the sums fill."""
+        self.values(x)
+        channels = filters[axis]
+        scales = self.scales(channels if self.rng.random() < 0.7 else 1)
+        levels = self.rng.integers(-127, 128, tuple(filters), np.int8)
+        self.weights[0] = levels, scales
+        self.add(Tensor(WEIGHTS, INT8, tuple(filters)))
+        bias = self.rng.integers(-20000, 20000, channels, np.int32)
+        self.add(Tensor(CONSTANT, bias.dtype, bias.shape, data=bias))
+        typical = self.tensors[0].scale * scales.mean() * np.sqrt(levels.size / channels) * 74 * 74
+        self.values(y, typical / 60 * np.exp(self.rng.uniform(-2, 2)))
+
+    def check(self, code: int, options: bytes) -> None:
+        """The op on these tensors gives the same by the executor and by the reference kernels."""
+        last = len(self.tensors) - 1
+        inputs = tuple(i for i in range(last) if self.tensors[i].kind == ACTIVATION)
+        op = Op(code, tuple(range(last)), (last,), options)
+        graph = Graph(tuple(self.tensors), (op,), inputs, (last,), max(t.nbytes for t in self.tensors))
         graph.check()
-        given_inputs = [rng.integers(-128, 128, (samples, *self._tensors[i][0].shape), np.int8) for i in ids]
-        executor = Executor(graph, lambda _: self._weights)  # type: ignore[arg-type,return-value]
-        return executor.run(given_inputs)[0], reference(self._model(op, ids), given_inputs)
-
-    def _model(self, op: Op, ids: list[int]) -> bytes:
-        tensors = [self._tflite_tensor(i) for i in range(len(self._tensors))]
-        operator = tflite.Operator(op.code, op.inputs, op.outputs, self._options, VERSIONS[op.code])
-        return tflite.build(tflite.Model([tflite.Subgraph(tensors, [operator], tuple(ids), op.outputs)]))
-
-    def _tflite_tensor(self, i: int) -> tflite.Tensor:
-        tensor, scales = self._tensors[i]
-        data = tensor.data if tensor.kind != WEIGHTS or not self._weights else self._weights.levels
-        axis = self._axis if tensor.kind == WEIGHTS else 0
-        zero_points = np.full(len(scales), tensor.zero_point, np.int64)
-        return tflite.Tensor(f"t{i}", tensor.shape, str(tensor.dtype), scales, zero_points, axis, data)
+        x = [self.rng.integers(-128, 128, (SAMPLES, *self.tensors[i].shape), np.int8) for i in inputs]
+        found = Executor(graph, lambda n: Levels(*self.weights[n])).run(x)[0]
+        np.testing.assert_array_equal(found, reference(graphfile.to_tflite(graph, self.weights), x))
 
 
-def reference(model: bytes, inputs: list[Array]) -> Array:
-    """What TFLite's reference kernels give, (samples, *shape) for one output."""
+def reference(model: bytes, inputs: Sequence[Array]) -> Array:
+    """What TFLite's reference kernels give, (samples, *shape), for one output."""
     runner = interpreter.Interpreter(
         model_content=model, experimental_op_resolver_type=interpreter.OpResolverType.BUILTIN_REF
     )
@@ -116,166 +111,210 @@ def reference(model: bytes, inputs: list[Array]) -> Array:
     return np.stack(results)
 
 
-def scales_of(rng: np.random.Generator, count: int) -> Array:
-    return np.exp(rng.uniform(-6, -2, count)).astype(np.float32)
-
-
-def zero_point(rng: np.random.Generator) -> int:
-    return int(rng.choice([-128, 127, 0, int(rng.integers(-128, 128))]))
-
-
-def fitting_scale(rng: np.random.Generator, x_scale: float, scales: Array, terms: int) -> float:
-    """An output scale by which the sums of `terms` products fill int8's range, more or less."""
-    return float(x_scale * scales.mean() * np.sqrt(terms) * 74 * 74 / 60 * np.exp(rng.uniform(-2, 2)))
-
-
-def layer(
-    one: OneOp, x: tuple[int, ...], taps: tuple[int, ...], axis: int, y: tuple[int, ...], seed: int
-) -> OneOp:
-    """Input, weights (per channel or per tensor), perhaps a bias, and output."""
-    rng = np.random.default_rng(seed)
-    channels = taps[axis]
-    x_scale = float(scales_of(rng, 1)[0])
-    scales = scales_of(rng, channels if rng.random() < 0.7 else 1)
-    levels = rng.integers(-127, 128, taps, np.int8)
-    one.values(x, x_scale, zero_point(rng)).weights(levels, scales, axis)
-    if len(taps) == 4 or rng.random() < 0.7:
-        bias = rng.integers(-20000, 20000, channels, np.int32)
-        one.constant(bias, np.float32(x_scale) * scales)
-    terms = levels.size // channels
-    return one.values(y, fitting_scale(rng, x_scale, scales, terms), zero_point(rng))
-
-
 seeds = st.integers(0, 2**32 - 1)
 activations = st.integers(0, 3)
+sizes = st.integers(1, 9)
 many = settings(
     max_examples=60, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
 )
-
-
-def windows(size: int, taps: int, stride: int, dilation: int, same: bool) -> int:
-    return -(-(size if same else size - (taps - 1) * dilation) // stride)
+Windows = tuple[tuple[int, int], tuple[int, int], tuple[int, int], bytes]
 
 
 @st.composite
-def placements(draw: Callable[..., Any], dilated: bool) -> dict[str, Any]:
-    """Sizes, strides, dilations and padding of windows that fit their image."""
-    same = draw(st.booleans())
-    stride = draw(st.tuples(st.integers(1, 3), st.integers(1, 3)))
-    dilation = draw(st.tuples(st.integers(1, 3), st.integers(1, 3))) if dilated else (1, 1)
+def windows(draw: Callable[..., Any], dilated: bool) -> Windows:
+    """Sizes of input, filter and output, and the option bytes up to the padding."""
+    valid = draw(st.integers(0, 1))
+    pair = st.tuples(st.integers(1, 3), st.integers(1, 3))
+    stride, dilation = draw(pair), draw(pair) if dilated else (1, 1)
     taps = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
-    least = [1 if same else (t - 1) * d + 1 for t, d in zip(taps, dilation, strict=True)]
-    size = tuple(draw(st.integers(low, low + 8)) for low in least)
-    count = tuple(windows(n, t, s, d, same) for n, t, s, d in zip(size, taps, stride, dilation, strict=True))
-    return {"same": same, "stride": stride, "dilation": dilation, "taps": taps, "size": size, "count": count}
-
-
-def assert_equal(pair: tuple[Array, Array]) -> None:
-    np.testing.assert_array_equal(*pair)
+    reach = [(t - 1) * d for t, d in zip(taps, dilation, strict=True)]
+    given = [draw(st.integers(valid * r + 1, valid * r + 9)) for r in reach]
+    count = [-(-(n - valid * r) // s) for n, r, s in zip(given, reach, stride, strict=True)]
+    options = bytes([*stride, *(dilation if dilated else taps), valid])
+    return (given[0], given[1]), taps, (count[0], count[1]), options
 
 
 @many
-@given(placements(dilated=True), st.integers(1, 9), st.integers(1, 20), activations, seeds)
-def test_conv_2d(at: dict[str, Any], depth: int, channels: int, activation: int, seed: int) -> None:
-    options = schema.Conv2DOptionsT()
-    option_bytes = _convolution(options, at, activation)
-    one = OneOp(CONV_2D, options, option_bytes)
-    layer(one, (1, *at["size"], depth), (channels, *at["taps"], depth), 0, (1, *at["count"], channels), seed)
-    assert_equal(one.run(3, np.random.default_rng(seed)))
+@given(windows(dilated=True), sizes, sizes, activations, seeds)
+def test_conv_2d(at: Windows, depth: int, channels: int, activation: int, seed: int) -> None:
+    given, taps, count, options = at
+    net = Builder(seed)
+    net.layer((1, *given, depth), (channels, *taps, depth), 0, (1, *count, channels))
+    net.check(CONV_2D, options + bytes([activation]))
 
 
 @many
-@given(placements(dilated=True), st.integers(1, 9), st.integers(1, 3), activations, seeds)
-def test_depthwise_conv_2d(
-    at: dict[str, Any], depth: int, multiplier: int, activation: int, seed: int
-) -> None:
-    options = schema.DepthwiseConv2DOptionsT()
-    option_bytes = _convolution(options, at, activation)
-    options.depthMultiplier = multiplier
-    one = OneOp(DEPTHWISE_CONV_2D, options, option_bytes)
+@given(windows(dilated=True), sizes, st.integers(1, 3), activations, seeds)
+def test_depthwise_conv_2d(at: Windows, depth: int, multiplier: int, activation: int, seed: int) -> None:
+    given, taps, count, options = at
     channels = depth * multiplier
-    layer(one, (1, *at["size"], depth), (1, *at["taps"], channels), 3, (1, *at["count"], channels), seed)
-    assert_equal(one.run(3, np.random.default_rng(seed)))
-
-
-def _convolution(options: Any, at: dict[str, Any], activation: int) -> bytes:
-    options.padding = 0 if at["same"] else 1
-    options.strideH, options.strideW = at["stride"]
-    options.dilationHFactor, options.dilationWFactor = at["dilation"]
-    options.fusedActivationFunction = activation
-    return bytes([*at["stride"], *at["dilation"], options.padding, activation])
+    net = Builder(seed)
+    net.layer((1, *given, depth), (1, *taps, channels), 3, (1, *count, channels))
+    net.check(DEPTHWISE_CONV_2D, options + bytes([activation]))
 
 
 @many
-@given(st.integers(1, 4), st.integers(1, 3000), st.integers(1, 200), activations, seeds)
-def test_fully_connected(rows: int, terms: int, units: int, activation: int, seed: int) -> None:
-    options = schema.FullyConnectedOptionsT()
-    options.fusedActivationFunction = activation
-    one = OneOp(FULLY_CONNECTED, options, bytes([activation]))
-    layer(one, (rows, terms), (units, terms), 0, (rows, units), seed)
-    assert_equal(one.run(3, np.random.default_rng(seed)))
+@given(st.integers(1, 3000), st.integers(1, 200), activations, seeds)
+def test_fully_connected(terms: int, units: int, activation: int, seed: int) -> None:
+    net = Builder(seed)
+    net.layer((1, terms), (units, terms), 0, (1, units))
+    net.check(FULLY_CONNECTED, bytes([activation]))
 
 
 @many
-@given(
-    st.lists(st.integers(1, 5), min_size=1, max_size=4), seeds, activations, st.integers(0, 3), st.booleans()
-)
-def test_add(shape: list[int], seed: int, activation: int, broadcast: int, constant: bool) -> None:
-    rng = np.random.default_rng(seed)
-    options = schema.AddOptionsT()
-    options.fusedActivationFunction = activation
-    other = list(shape)
-    other[broadcast % len(shape)] = 1
+@given(st.lists(sizes, min_size=2, max_size=4), st.integers(0, 3), st.booleans(), activations, seeds)
+def test_add(shape: list[int], stretched: int, constant: bool, activation: int, seed: int) -> None:
+    net = Builder(seed)
+    net.values(shape)
+    other = [1 if axis == stretched else size for axis, size in enumerate(shape)]
     if constant:
-        other = other[-2:]
-    one = OneOp(ADD, options, bytes([activation])).values(tuple(shape), *quantization(rng))
-    if constant:
-        scale, zero = quantization(rng)
-        one.constant(rng.integers(-128, 128, other, np.int8), np.array([scale]), zero)
+        data = net.rng.integers(-128, 128, other[-2:], np.int8)
+        net.add(Tensor(CONSTANT, INT8, data.shape, float(net.scales(1)[0]), net.zero_point(), data=data))
     else:
-        one.values(tuple(other), *quantization(rng))
-    one.values(tuple(shape), *quantization(rng))
-    assert_equal(one.run(4, rng))
-
-
-def quantization(rng: np.random.Generator) -> tuple[float, int]:
-    return float(scales_of(rng, 1)[0]), zero_point(rng)
+        net.values(other)
+    net.values(shape)
+    net.check(ADD, bytes([activation]))
 
 
 @many
-@given(
-    placements(dilated=False),
-    st.integers(1, 9),
-    activations,
-    seeds,
-    st.sampled_from([AVERAGE_POOL_2D, MAX_POOL_2D]),
-)
-def test_pooling(at: dict[str, Any], depth: int, activation: int, seed: int, code: int) -> None:
-    rng = np.random.default_rng(seed)
-    options = schema.Pool2DOptionsT()
-    options.padding = 0 if at["same"] else 1
-    options.strideH, options.strideW = at["stride"]
-    options.filterHeight, options.filterWidth = at["taps"]
-    options.fusedActivationFunction = activation
-    option_bytes = bytes([*at["stride"], *at["taps"], options.padding, activation])
-    units = quantization(rng)
-    one = OneOp(code, options, option_bytes).values((1, *at["size"], depth), *units)
-    assert_equal(one.values((1, *at["count"], depth), *units).run(3, rng))
+@given(st.sampled_from([AVERAGE_POOL_2D, MAX_POOL_2D]), windows(dilated=False), sizes, activations, seeds)
+def test_pooling(code: int, at: Windows, depth: int, activation: int, seed: int) -> None:
+    given, _, count, options = at
+    net = Builder(seed)
+    net.values((1, *given, depth))
+    net.values((1, *count, depth), net.tensors[0].scale, net.tensors[0].zero_point)
+    net.check(code, options + bytes([activation]))
 
 
 @many
 @given(st.integers(1, 5), st.integers(1, 300), st.floats(-9, 2), st.sampled_from([0.25, 1.0, 3.0]), seeds)
 def test_softmax(rows: int, classes: int, log_scale: float, beta: float, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    options = schema.SoftmaxOptionsT()
-    options.beta = beta
-    one = OneOp(SOFTMAX, options, struct.pack("<f", beta))
-    one.values((rows, classes), np.exp(log_scale), zero_point(rng)).values((rows, classes), 1 / 256, -128)
-    assert_equal(one.run(3, rng))
+    net = Builder(seed)
+    net.values((rows, classes), float(np.exp(log_scale)))
+    net.values((rows, classes), 1 / 256, -128)
+    net.check(SOFTMAX, struct.pack("<f", beta))
 
 
 def test_reshape() -> None:
-    options = schema.ReshapeOptionsT()
-    options.newShape = [1, 12]
-    one = OneOp(RESHAPE, options, b"").values((1, 2, 3, 2), 0.5, 3).values((1, 12), 0.5, 3)
-    assert_equal(one.run(5, np.random.default_rng(0)))
+    net = Builder(0)
+    net.values((1, 2, 3, 2), 0.5, 3)
+    net.values((1, 12), 0.5, 3)
+    net.check(RESHAPE, b"")
+
+
+def test_sums_beyond_float32_are_exact() -> None:
+    """All products at their largest, of one sign: 2^14 * 9216 needs 28 bits."""
+    net = Builder(1)
+    net.layer((1, 3, 3, 1024), (2, 3, 3, 1024), 0, (1, 1, 1, 2))
+    net.weights[0] = np.full((2, 3, 3, 1024), -128, np.int8), net.weights[0][1]
+    net.weights[0][0].reshape(-1)[::7] = -127
+    net.check(CONV_2D, bytes([1, 1, 1, 1, 1, 0]))
+
+
+def test_small_tiles_and_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(base, "TILE", 50)
+    monkeypatch.setattr(base, "PIECE", 500)
+    net = Builder(2)
+    net.layer((1, 9, 8, 3), (5, 3, 3, 3), 0, (1, 5, 4, 5))
+    net.check(CONV_2D, bytes([2, 2, 1, 1, 0, 0]))
+    net = Builder(3)
+    net.layer((1, 9, 8, 3), (1, 3, 3, 6), 3, (1, 5, 4, 6))
+    net.check(DEPTHWISE_CONV_2D, bytes([2, 2, 1, 1, 0, 0]))
+    net = Builder(4)
+    net.layer((1, 30), (11, 30), 0, (1, 11))
+    net.check(FULLY_CONNECTED, bytes([0]))
+
+
+def small_graph() -> Graph:
+    """Convolution, then softmax over its reshaped output."""
+    x = Tensor(ACTIVATION, INT8, (1, 4, 4, 2), 0.5, -3, offset=0)
+    taps = Tensor(WEIGHTS, INT8, (3, 4, 4, 2), number=0)
+    bias = Tensor(CONSTANT, np.dtype(np.int32), (3,), data=np.arange(3, dtype=np.int32))
+    y = Tensor(ACTIVATION, INT8, (1, 1, 1, 3), 0.25, 4, offset=32)
+    flat = Tensor(ACTIVATION, INT8, (1, 3), 0.25, 4, offset=32)
+    probabilities = Tensor(ACTIVATION, INT8, (1, 3), 1 / 256, -128, offset=0)
+    ops = (
+        Op(CONV_2D, (0, 1, 2), (3,), bytes([1, 1, 1, 1, 1, 0])),
+        Op(RESHAPE, (3,), (4,)),
+        Op(SOFTMAX, (4,), (5,), struct.pack("<f", 1)),
+    )
+    return Graph((x, taps, bias, y, flat, probabilities), ops, (0,), (5,), 36)
+
+
+def parse(data: bytes) -> Graph:
+    return Graph.parse(Reader(BytesIO(data), 0, len(data)))
+
+
+def test_a_graph_is_read_as_written() -> None:
+    graph = small_graph()
+    data = graphfile.write(graph)
+    again = parse(data)
+    assert graphfile.write(again) == data
+    assert (again.ops, again.inputs, again.outputs, again.arena) == (graph.ops, (0,), (5,), 36)
+
+
+@settings(max_examples=400, deadline=None, derandomize=True)
+@given(st.data())
+def test_damaged_graphs_are_refused_or_whole(data: st.DataObject) -> None:
+    whole = graphfile.write(small_graph())
+    damaged = bytearray(whole[: data.draw(st.integers(0, len(whole)))] if data.draw(st.booleans()) else whole)
+    for _ in range(data.draw(st.integers(1, 3))):
+        if damaged:
+            damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        graph = parse(bytes(damaged))
+    except PackError:
+        return
+    graph.check()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: data.replace(bytes([RESHAPE, 1, 4]), bytes([99, 1, 4])), "operator code 99"),
+        (
+            lambda data: data.replace(bytes([RESHAPE, 1, 4]), bytes([RESHAPE, 1, 5])),
+            "nothing before it gives",
+        ),
+        (
+            lambda data: data.replace(bytes([RESHAPE, 1, 4]), bytes([RESHAPE, 1, 90])),
+            "nothing before it gives",
+        ),
+        (lambda data: data + b"\0", "belong to nothing"),
+        (lambda data: b"\2" + data[1:], "form 2"),
+        (lambda data: data[:1] + b"\xff\x7f" + data[2:], "more tensors"),
+        (lambda data: data[:7] + b"\x22" + data[8:], "does not fit the arena"),
+    ],
+)
+def test_what_is_wrong_with_a_graph_is_named(change: Callable[[bytes], bytes], message: str) -> None:
+    whole = graphfile.write(small_graph())
+    changed = change(whole)
+    assert changed != whole
+    with pytest.raises(PackError, match=message):
+        parse(changed)
+
+
+def _images(shared: Path, name: str) -> Array:
+    """Inputs of an MLPerf Tiny model, in real units as data/README.md says."""
+    if name == "ic_resnet8":
+        return np.asarray(np.load(shared / "data/cifar10.npz")["x_test"][:120].astype(np.float32))
+    if name == "kws_dscnn":
+        return np.asarray(np.load(shared / "data/kws01.npz")["x_test"][:200])
+    if name == "vww_mobilenetv1_025":
+        return np.asarray(np.load(shared / "data/vww01.npz")["x_test"][:100].astype(np.float32) / 255)
+    clip = np.load(shared / "data/ad01.npz")["x_test"][0].astype(np.float32)
+    return np.stack([clip[i : i + 5].reshape(-1) for i in range(196)])
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["ic_resnet8", "kws_dscnn", "vww_mobilenetv1_025", "ad_autoencoder"])
+def test_real_networks(shared: Path, name: str) -> None:
+    data = (shared / f"models/mlperf_{name}_int8.tflite").read_bytes()
+    lowered = lower.lower(tflite.read(data))
+    weights = {each.number: Levels(each.levels, each.scales) for each in lowered.weights}
+    executor = Executor(lowered.graph, weights.__getitem__)
+    info = executor.inputs[0]
+    x = quant.quantize(_images(shared, name), info.scale, info.zero_point, info.dtype)
+    x = x.reshape(-1, *info.shape)
+    assert len(np.unique(x)) > 100
+    np.testing.assert_array_equal(executor.run([x])[0], reference(data, [x]))

@@ -83,7 +83,7 @@ def _last_uses(graph: Graph) -> list[list[int]]:
     last = dict.fromkeys(graph.inputs, 0)
     for step, op in enumerate(graph.ops):
         last.update((i, step) for i in (*op.inputs, *op.outputs))
-    uses: list[list[int]] = [[] for _ in graph.ops]
+    uses: list[list[int]] = [[] for _ in graph.ops or [None]]
     for i, step in last.items():
         if i >= 0 and graph.tensors[i].kind == ACTIVATION and i not in graph.outputs:
             uses[step].append(i)
@@ -97,7 +97,7 @@ def _peak(graph: Graph, last_uses: list[list[int]]) -> int:
 
 def _alive(graph: Graph, last_uses: list[list[int]]) -> Iterator[int]:
     now = sum(graph.tensors[i].nbytes for i in graph.inputs)
-    for op, gone in zip(graph.ops, last_uses, strict=True):
+    for op, gone in zip(graph.ops, last_uses, strict=False):
         now += sum(graph.tensors[i].nbytes for i in op.outputs)
         yield now
         now -= sum(graph.tensors[i].nbytes for i in gone)

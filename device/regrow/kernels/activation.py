@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from regrow.quant import clamp, high_mul, quantize_multiplier, shift_right
 from regrow.kernels.base import Array, Kernel, Open, need, need_form, need_shape, values
+from regrow.quant import clamp, high_mul, quantize_multiplier, shift_right
 
 if TYPE_CHECKING:
     from regrow.graph import Node

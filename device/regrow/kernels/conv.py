@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from regrow.quant import activation_range, clamp, quantize_multiplier, requantize
 from regrow.kernels.base import (
     Array,
     Kernel,
@@ -26,6 +25,7 @@ from regrow.kernels.base import (
     weights_of,
 )
 from regrow.kernels.window import Axis, axes, need_windows, pad, windows
+from regrow.quant import activation_range, clamp, quantize_multiplier, requantize
 
 if TYPE_CHECKING:
     from regrow.graph import Node, Tensor

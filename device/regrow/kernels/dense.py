@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from regrow.quant import activation_range, clamp, quantize_multiplier, requantize_once
 from regrow.kernels.base import (
     Array,
     Kernel,
@@ -25,6 +24,7 @@ from regrow.kernels.base import (
     values,
     weights_of,
 )
+from regrow.quant import activation_range, clamp, quantize_multiplier, requantize_once
 
 if TYPE_CHECKING:
     from regrow.graph import Node, Tensor

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from regrow.errors import PackError
-from regrow.quant import activation_range, clamp, quantize_multiplier, requantize
 from regrow.kernels.base import Array, Kernel, Open, need_activation, need_form, need_shape, values
+from regrow.quant import activation_range, clamp, quantize_multiplier, requantize
 
 if TYPE_CHECKING:
     from regrow.graph import Node, Tensor

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from regrow.quant import activation_range, clamp
 from regrow.kernels.base import Array, Kernel, Open, need, need_form, need_shape, pieces, values
 from regrow.kernels.window import Axis, axes, need_windows, pad, windows
+from regrow.quant import activation_range, clamp
 
 if TYPE_CHECKING:
     from regrow.graph import Node, Tensor
