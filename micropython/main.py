@@ -1,0 +1,104 @@
+"""A board of the fleet: keeps the desired version running and classifies the samples of a file with it.
+
+Copy this file, the folder `regrow` and a `config.json` to the board (on the desktop: `micropython main.py
+[CONFIG]`). The config is that of regrow.agent and, as needed, `wifi` ({"ssid", "password"}), `samples` (a file
+for regrow.samples) and `rounds` (how often a version goes through them; 0: without end; default 1).
+A real device puts its sensor in the place of the samples.
+"""  # fmt: skip
+
+import gc
+import json
+import sys
+import time
+
+from regrow.agent import Agent
+from regrow.errors import RegrowError
+from regrow.samples import Samples
+
+_WIFI_LIMIT = 20  # seconds to wait for the network before going on without
+
+
+def connect_wifi(ssid, password):
+    """Join a Wi-Fi network, which then reconnects by itself, and set the clock."""
+    import network
+    import ntptime
+
+    station = network.WLAN(network.STA_IF)
+    station.active(True)
+    station.connect(ssid, password)
+    for _ in range(_WIFI_LIMIT * 10):
+        if station.isconnected():
+            break
+        time.sleep_ms(100)
+    try:
+        ntptime.settime()
+    except OSError:
+        pass  # telemetry then tells the time since the board was switched on
+
+
+class Classifier:
+    """Runs the agent's network over samples and counts how it does, `rounds` times per version."""
+
+    def __init__(self, agent, samples, rounds):
+        self._agent = agent
+        self._samples = samples
+        self._rounds = rounds
+        self._input = bytearray(samples.size)
+        self._starts = 0
+
+    def step(self):
+        """Classify one sample, if there is a network and it has not seen them all."""
+        agent = self._agent
+        if agent.network is None:
+            return False
+        if self._starts != agent.starts:
+            self._starts = agent.starts
+            self._left = self._rounds * self._samples.count
+            self._output = bytearray(_size(agent.network.outputs[0]))
+            self._samples.rewind()
+        if self._rounds and not self._left:
+            return False
+        self._left -= 1
+        label = self._samples.read(self._input)
+        start = time.ticks_us()
+        agent.network.predict(self._input, self._output)
+        agent.telemetry.add(time.ticks_diff(time.ticks_us(), start), _top1(self._output) == label)
+        return True
+
+
+def _size(tensor):
+    size = 1
+    for dim in tensor.shape:
+        size *= dim
+    return size
+
+
+def _top1(output):
+    best = 0
+    for i in range(1, len(output)):
+        if output[i] ^ 128 > output[best] ^ 128:  # int8 in the order of unsigned bytes
+            best = i
+    return best
+
+
+def main(path):
+    gc.threshold(16384)  # little garbage, so that the heap stays in one piece
+    with open(path) as file:
+        config = json.load(file)
+    if "wifi" in config:
+        connect_wifi(config["wifi"]["ssid"], config["wifi"]["password"])
+    agent = Agent(config)
+    classifier = Classifier(agent, Samples(config["samples"]), config.get("rounds", 1)) if "samples" in config else None
+    working = False
+    while True:
+        agent.step(0 if working else 50)
+        try:
+            working = classifier is not None and classifier.step()
+        except RegrowError as error:
+            print("regrow:", error)
+            classifier = None
+            working = False
+
+
+if __name__ == "__main__":
+    main(sys.argv[1] if len(sys.argv) > 1 else "config.json")

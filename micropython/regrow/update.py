@@ -1,0 +1,269 @@
+"""From a desired version to a running one, in bounded steps; knows the store, but no sockets."""
+
+import gc
+from binascii import hexlify
+
+import regrow
+
+from .errors import BackendError, CapacityError, DeliveryError, PackError, RegrowError, SignatureError
+
+from .fetch import Fetcher
+from .pack import ROLE_PROBE, USE_EXECUTOR, open_pack
+from .store import SLOTS
+from .topics import Desired
+
+_ENDED = ("UPDATED", "FAILED")
+_WHOLE = ("DOWNLOADED", "VERIFIED", "UPDATING", "UPDATED")  # all parts are here
+
+
+class Updater:
+    """Brings the store to the desired version and holds the network that runs.
+
+    `trust`: public keys (32 bytes each); `on_change()` is called at every change of the status.
+    """
+
+    def __init__(self, store, trust, on_change):
+        self._store = store
+        self._trust = trust
+        self._on_change = on_change
+        self._steps = None
+        self._heap = 0  # bytes that the running network takes
+        self.fetcher = Fetcher(store)
+        self.network = None
+        self.starts = 0  # of networks, those that ran before counted again
+        self.pack = None  # id of the pack that runs
+        self.problem = ""  # what was wrong with the installed version at the start
+        self.desired = None
+        self._record = store.update
+        try:
+            self.desired = Desired(self._record["desired"])
+        except (KeyError, DeliveryError):
+            self._record = {}
+
+    def boot(self):
+        """Start the active version, or else the one before; take up an update that was under way."""
+        active = self._store.active[0]
+        for letter in () if active is None else (active, self._store.free_slot):
+            try:
+                self._start(letter)
+            except RegrowError as error:
+                self.problem = self.problem or f"the installed version does not start: {error}"
+                continue
+            if letter != active:
+                self._store.activate(letter, 0)
+            break
+        if self.desired and self._record["status"] == "UPDATED" and self.desired.pack != self.pack:
+            self._begin(self.desired)  # what was installed is damaged: fetch what is missing again
+        elif self.desired and self._record["status"] not in _ENDED:
+            self._steps = self._update(self.desired)
+
+    def obey(self, payload, target):
+        """Take up a desired message that came for `target`, if it is newer than the last one.
+
+        Raises DeliveryError or SignatureError for one that must be ignored.
+        """
+        desired = Desired(payload)
+        if self.desired and desired.sequence <= self.desired.sequence:
+            return
+        if desired.target != target:
+            raise DeliveryError(f"a desired message for {desired.target} came for {target}")
+        if desired.signer not in self._trust:
+            signer = hexlify(desired.signer[:8]).decode()
+            raise SignatureError(f"desired by key {signer}, which is not trusted here")
+        desired.check()
+        self._begin(desired)
+
+    def take_back(self, target):
+        """The desired version of `target` was taken back: end its update if it is under way."""
+        if self._steps and self.desired.target == target:
+            self._set("FAILED", "the desired version was taken back")
+
+    def step(self):
+        """Go on with the update as far as what was fetched allows."""
+        if self._steps:
+            try:
+                next(self._steps)
+            except StopIteration:
+                self._steps = None
+            except (RegrowError, OSError) as error:
+                self._set("FAILED", str(error))
+            except MemoryError:
+                self._set("FAILED", f"the update needs more heap than the {_free_heap()} bytes free")
+
+    def take(self, data):
+        """Accept the chunk that was asked for from the broker; None if it was too long."""
+        try:
+            self.fetcher.take(data)
+            if data is not None and self._record["total"]:
+                self._record["fetched"] += len(data)
+        except (RegrowError, OSError) as error:
+            self._set("FAILED", str(error))
+
+    @property
+    def busy(self):
+        """Whether an update is under way."""
+        return self._steps is not None
+
+    def progress(self):
+        """The `update` of the reported message; None before the first desired version."""
+        if self.desired is None:
+            return None
+        record = self._record
+        total = record["total"] or self.desired.bytes
+        return {
+            "status": record["status"],
+            "model": self.desired.model,
+            "version": self.desired.version,
+            "pack": self.desired.pack,
+            "done": total if record["status"] in _WHOLE else min(total, record["had"] + record["fetched"]),
+            "total": total,
+            "fetched": record["fetched"],
+            "reason": record["reason"],
+        }
+
+    def _begin(self, desired):
+        self.desired = desired
+        self._record = {"desired": desired.payload, "total": 0, "had": 0, "fetched": 0, "starts": 0}
+        self._set("QUEUED")
+        self._steps = self._update(desired)
+
+    def _update(self, desired):
+        """The whole way of an update; yields where it waits for chunks and after every long piece of work."""
+        store = self._store
+        yield
+        if desired.pack == self.pack:
+            self._set("UPDATED")
+            return
+        self._set("DOWNLOADING")
+        yield
+        store.make_room(desired.head, desired.pack.encode())
+        yield from self._fetch(desired.pack, desired.head)
+
+        head = store.head(store.path(desired.pack))
+        manifest = head.verify(self._trust)
+        yield
+        self._check_manifest(desired, manifest)
+        yield from self._reserve(desired, manifest)
+        for part in _parts(manifest):
+            yield from self._fetch(_hash(part), part.size)
+        self._set("DOWNLOADED")
+        yield
+        self._set("VERIFIED")
+        yield
+
+        slot = store.free_slot
+        version = manifest.version
+        if self._record["starts"] == 2:
+            store.clear(slot)
+            raise PackError(f"the board went down twice while {desired.model} {version} was started")
+        self._record["starts"] += 1
+        self._set("UPDATING")
+        yield
+        store.write_slot(slot, head.data)
+        head = manifest = None  # their heap is wanted for the network
+        self._change(slot, version)
+        self._set("UPDATED")
+        yield
+        store.collect()
+
+    def _fetch(self, blob, size):
+        self.fetcher.want(blob, size)
+        while not self.fetcher.done:
+            yield
+
+    def _check_manifest(self, desired, manifest):
+        if (manifest.name, manifest.version) != (desired.model, desired.version):
+            found = f"{manifest.name} {manifest.version}"
+            raise DeliveryError(f"the pack is {found}, not the desired {desired.model} {desired.version}")
+        highest = self._store.active[1]
+        if manifest.version < highest:
+            raise DeliveryError(f"version {manifest.version} is below {highest}, which ran here already")
+        if not manifest.targets & USE_EXECUTOR:
+            raise BackendError("the pack has no network for a board: compress it with --target board or both")
+        free = _free_heap() + self._heap
+        if manifest.arena > free:
+            raise CapacityError(f"the network needs {manifest.arena} bytes of heap and {free} are free")
+
+    def _reserve(self, desired, manifest):
+        """Check what is here, count what is missing, and see that it fits."""
+        total = left = 0
+        keep = bytearray(desired.pack.encode())
+        for part in _parts(manifest):
+            blob = _hash(part)
+            keep.extend(blob.encode())
+            total += part.size
+            if not self._store.check(blob):
+                left += part.size - self._store.resume(blob)
+            yield
+        record = self._record
+        if record["total"] == 0:
+            record["had"] = total - left
+        record["total"] = total
+        record["fetched"] = total - left - record["had"]
+        self._store.write_update(record)
+        self._store.make_room(left + desired.head, keep)
+
+    def _change(self, slot, version):
+        """Let the version in `slot` run in the place of the one that runs, or go on with that one."""
+        try:
+            self._start(slot)
+        except RegrowError:
+            self._store.clear(slot)
+            active = self._store.active[0]
+            if active:
+                self._start(active)
+            raise
+        self._store.activate(slot, version)
+
+    def _start(self, letter):
+        """Load a slot, whose head was verified when it came, and let it pass its probe."""
+        self.network = self.pack = None
+        gc.collect()
+        before = gc.mem_alloc()
+        folder = self._store.slot(letter)
+        network = None
+        try:
+            pack = open_pack(folder)
+            network = regrow.load(folder)
+            for part in pack.manifest.parts:
+                if part.role == ROLE_PROBE and part.use & USE_EXECUTOR:
+                    from .probe import run
+
+                    run(network, pack.reader(part))
+            self.pack = hexlify(pack.head.id).decode()
+            pack.close()
+        except OSError as error:
+            raise PackError(f"the slot {letter} cannot be read: {error}") from None
+        except MemoryError:
+            network = None
+            raise CapacityError(f"the network needs more heap than the {_free_heap()} bytes free") from None
+        self.network = network
+        self.starts += 1
+        pack = None
+        gc.collect()
+        self._heap = gc.mem_alloc() - before
+
+    def _set(self, status, reason=""):
+        self._record["status"] = status
+        self._record["reason"] = reason[:300]
+        if status in _ENDED:
+            self.fetcher.blob = None
+            if status == "FAILED":
+                self._steps = None
+        self._store.write_update(self._record)
+        self._on_change()
+
+
+def _parts(manifest):
+    for part in manifest.parts:
+        if part.use & USE_EXECUTOR:
+            yield part
+
+
+def _hash(part):
+    return hexlify(part.sha256).decode()
+
+
+def _free_heap():
+    gc.collect()
+    return gc.mem_free()

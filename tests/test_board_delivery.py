@@ -1,0 +1,592 @@
+"""The board's delivery against a real broker: the MicroPython unix port fetches, installs, resumes and reports.
+
+The engine is a stand-in (`_ENGINE`), so that a network that fails can be made at will; the rest of
+micropython/regrow is real.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import paho.mqtt.client as mqtt
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from paho.mqtt.enums import CallbackAPIVersion
+from regrow import topics
+from regrow.pack import ROLE_GRAPH, ROLE_PROBE, ROLE_SKELETON, ROLE_WEIGHTS, Head, open_pack
+from regrow_host.packing import NewPart, build_pack
+from regrow_host.samples import write_samples
+
+BOARD = Path(__file__).resolve().parent.parent / "micropython"
+MICROPYTHON = shutil.which("micropython", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
+MOSQUITTO = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+pytestmark = [
+    pytest.mark.skipif(MICROPYTHON is None, reason="there is no micropython"),
+    pytest.mark.skipif(MOSQUITTO is None, reason="there is no mosquitto"),
+]
+
+_ENGINE = """
+from .errors import PackError
+from .pack import open_pack
+
+__version__ = "0.1.0"
+
+
+class Tensor:
+    shape = (10,)
+
+
+class Network:
+    inputs = outputs = [Tensor]
+
+    def __init__(self, manifest, ballast):
+        self.name, self.version, self.ballast = manifest.name, manifest.version, ballast
+
+    def predict(self, x, out):
+        out[:] = x
+
+
+def load(path, backend=None, trust=None):
+    pack = open_pack(path, trust)
+    for part in pack.manifest.parts:
+        if part.use & 2:
+            pack.verify(part)
+    graph = pack.reader(pack.part(1, 2)).read(4)
+    pack.close()
+    if graph == b"bad!":
+        raise PackError("the graph is bad")
+    return Network(pack.manifest, bytearray(100_000 if graph == b"huge" else 10))
+"""
+_PROBE = """
+from .errors import PackError
+
+
+def run(network, reader):
+    if reader.read(2) != b"ok":
+        raise PackError("the network fails its probe")
+"""
+
+
+def wait_for(what: Callable[[], Any], seconds: float = 20.0) -> Any:
+    """What `what()` gives as soon as that is true."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if found := what():
+            return found
+        time.sleep(0.02)
+    raise AssertionError("waited in vain")
+
+
+class Broker:
+    """A mosquitto on a free port that keeps retained messages over a crash and logs every subscription."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.log = folder / "mosquitto.log"
+        self._config = folder / "mosquitto.conf"
+        self._config.write_text(
+            f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence true\n"
+            f"persistence_location {folder}/\nautosave_on_changes true\nautosave_interval 1\n"
+            f"log_dest file {self.log}\nlog_type all\nuser {os.environ.get('USER', 'root')}\n"
+        )
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen([str(MOSQUITTO), "-c", str(self._config)], stderr=subprocess.DEVNULL)
+        wait_for(self._answers)
+
+    def _answers(self) -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def asked(self) -> list[str]:
+        """The chunks that boards subscribed to, `HASH/N`, in order."""
+        return re.findall(r"^\d+: \t\S+/part/([0-9a-f]{64}/\d+) \(QoS", self.log.read_text(), re.MULTILINE)
+
+
+class Host:
+    """What `regrow push` does, and what a watcher sees of one device."""
+
+    def __init__(self, broker: Broker, key: Ed25519PrivateKey, folder: Path) -> None:
+        self.key = key
+        self.folder = folder
+        self.reports: list[dict[str, Any]] = []
+        self.states: list[str] = []
+        self.telemetry: list[dict[str, Any]] = []
+        self.sequence = 0
+        self.client = mqtt.Client(CallbackAPIVersion.VERSION2)
+        self.client.reconnect_delay_set(1, 1)
+        self.client.max_inflight_messages_set(1000)
+        self.client.on_connect = lambda client, *_: client.subscribe("regrow/device/b1/#", 1)
+        self.client.on_message = self._on_message
+        self.client.connect("127.0.0.1", broker.port, 60)
+        self.client.loop_start()
+
+    def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
+        what = message.topic.rsplit("/", 1)[1]
+        if what == "state":
+            self.states.append(message.payload.decode())
+        elif what == "reported":
+            self.reports.append(json.loads(message.payload))
+        elif what == "telemetry":
+            self.telemetry.append(json.loads(message.payload))
+
+    def stop(self) -> None:
+        self.client.disconnect()
+        self.client.loop_stop()
+
+    def retain(self, topic: str, payload: bytes) -> None:
+        self.client.publish(topic, payload, 1, True).wait_for_publish(10)
+
+    def pack(self, version: int, weights: list[bytes], **changes: Any) -> Path:
+        """A pack for boards; `changes`: graph, probe, arena, key."""
+        path = self.folder / f"{version}.rgp"
+        parts = [
+            NewPart(ROLE_GRAPH, 2, 0, changes.get("graph", b"good" * 3)),
+            NewPart(ROLE_SKELETON, 1, 0, b"only for a Pi"),
+            *(NewPart(ROLE_WEIGHTS, 3, i, data) for i, data in enumerate(weights)),
+            NewPart(ROLE_PROBE, 2, 0, changes.get("probe", b"ok")),
+        ]
+        build_pack(
+            path, "digits", version, parts, arena=changes.get("arena", 5000), key=changes.get("key", self.key)
+        )
+        return path
+
+    def push_parts(self, path: Path) -> Head:
+        with open_pack(path) as pack:
+            self.push_blob(pack.head.data, pack.head.id.hex())
+            for part in pack.manifest.parts:
+                self.push_blob(pack.reader(part).read(part.size), part.sha256.hex())
+            return pack.head
+
+    def push_blob(self, data: bytes, name: str) -> None:
+        for number in range(topics.chunks(len(data))):
+            chunk = data[number * topics.CHUNK : (number + 1) * topics.CHUNK]
+            self.retain(topics.chunk("regrow", name, number), chunk)
+        self.retain(topics.marker("regrow", name), str(len(data)).encode())
+
+    def desire(self, path: Path, target: str = "device/b1", key: Ed25519PrivateKey | None = None) -> None:
+        self.sequence += 1
+        key = key or self.key
+        with open_pack(path) as pack:
+            head, manifest = pack.head, pack.manifest
+        desired = topics.Desired(
+            target,
+            manifest.name,
+            manifest.version,
+            head.id.hex(),
+            len(head.data),
+            path.stat().st_size,
+            self.sequence,
+        )
+        signed = desired.signed(key.public_key().public_bytes_raw(), key.sign(desired.message()))
+        self.retain(topics.desired("regrow", target), signed.to_json())
+
+    def push(self, path: Path, **how: Any) -> None:
+        self.push_parts(path)
+        self.desire(path, **how)
+
+    def wait_for(self, status: str, version: int, seconds: float = 20.0) -> dict[str, Any]:
+        """The next report of that status of that version."""
+
+        def found() -> dict[str, Any] | None:
+            for report in self.reports:
+                update = report["update"]
+                if update and (update["status"], update["version"]) == (status, version):
+                    return report
+            return None
+
+        report: dict[str, Any] = wait_for(found, seconds)
+        return report
+
+    def statuses(self) -> list[str]:
+        """Of the updates, without repetition."""
+        words = [report["update"]["status"] for report in self.reports if report["update"]]
+        return [word for i, word in enumerate(words) if i == 0 or word != words[i - 1]]
+
+
+class Board:
+    """The MicroPython unix port with 128 KB of heap and the stand-in engine."""
+
+    def __init__(self, folder: Path, broker: Broker, key: Ed25519PrivateKey) -> None:
+        self.folder = folder
+        self.process: subprocess.Popen[bytes] | None = None
+        package = folder / "lib" / "regrow"
+        package.mkdir(parents=True)
+        for module in (BOARD / "regrow").iterdir():
+            (package / module.name).symlink_to(module)
+        shutil.copy(BOARD / "main.py", folder / "lib")  # the folder of main.py is searched first
+        for name, text in (("__init__", _ENGINE), ("probe", _PROBE)):
+            (package / f"{name}.py").unlink(missing_ok=True)
+            (package / f"{name}.py").write_text(text)
+        x = np.eye(10, dtype=np.int8)
+        write_samples(folder / "samples.bin", x, np.array([*range(9), 0]))
+        self.config: dict[str, Any] = {
+            "broker": f"mqtt://127.0.0.1:{broker.port}",
+            "id": "b1",
+            "groups": ["kitchen"],
+            "trust": [key.public_key().public_bytes_raw().hex()],
+            "samples": "samples.bin",
+            "rounds": 0,
+            "interval": 0.3,
+            "keepalive": 2,
+        }
+
+    def start(self, **config: Any) -> None:
+        self.config |= config
+        (self.folder / "config.json").write_text(json.dumps(self.config))
+        environment = os.environ | {"MICROPYPATH": f"{self.folder / 'lib'}:.frozen"}
+        with (self.folder / "board.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [str(MICROPYTHON), "-X", "heapsize=128k", "lib/main.py"],
+                cwd=self.folder,
+                env=environment,
+                stdout=log,
+                stderr=log,
+            )
+
+    def kill(self) -> None:
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+
+    def blobs(self) -> set[str]:
+        return {path.name for path in (self.folder / "store" / "parts").iterdir()}
+
+    def log(self) -> str:
+        return (self.folder / "board.log").read_text()
+
+
+@pytest.fixture
+def key() -> Ed25519PrivateKey:
+    return Ed25519PrivateKey.generate()
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[Broker]:
+    (tmp_path / "broker").mkdir()
+    broker = Broker(tmp_path / "broker")
+    yield broker
+    broker.kill()
+
+
+@pytest.fixture
+def host(broker: Broker, key: Ed25519PrivateKey, tmp_path: Path) -> Iterator[Host]:
+    host = Host(broker, key, tmp_path)
+    yield host
+    host.stop()
+
+
+@pytest.fixture
+def board(tmp_path: Path, broker: Broker, key: Ed25519PrivateKey) -> Iterator[Board]:
+    (tmp_path / "board").mkdir()
+    board = Board(tmp_path / "board", broker, key)
+    yield board
+    board.kill()
+
+
+def weights(seed: int, *sizes: int) -> list[bytes]:
+    rng = np.random.default_rng(seed)
+    return [rng.bytes(size) for size in sizes]
+
+
+def test_update(host: Host, board: Board, broker: Broker) -> None:
+    board.start()
+    host.push(host.pack(1, weights(1, 5000, 2048, 1)))
+    report = host.wait_for("UPDATED", 1)
+    order = ["QUEUED", "DOWNLOADING", "DOWNLOADED", "VERIFIED", "UPDATING", "UPDATED"]
+    assert host.statuses() == order
+    assert host.states[:2] == ["init", "ready"]
+    assert (report["runtime"], report["model"], report["version"], report["slot"]) == (
+        "micropython",
+        "digits",
+        1,
+        "A",
+    )
+    update = report["update"]
+    assert update["done"] == update["total"] == update["fetched"] == 5000 + 2048 + 1 + 12 + 2
+    assert len(broker.asked()) == len(set(broker.asked()))
+    figures = wait_for(lambda: [t for t in host.telemetry if t["samples"] >= 20])[-1]
+    assert figures["accuracy"] == pytest.approx(0.9, abs=0.05)
+    assert figures["version"] == 1
+    assert figures["latency_ms"] > 0
+    assert figures["energy_mj"] >= 0
+    assert figures["energy_source"].startswith("estimated: ")
+    assert 0 < figures["memory"]["used"] <= figures["memory"]["peak"] < 128 * 1024
+    assert abs(figures["time"] - time.time()) < 60
+
+
+def test_only_missing_parts_are_fetched_and_old_ones_go(host: Host, board: Board, broker: Broker) -> None:
+    board.start()
+    first, second, third = weights(2, 4000, 4000, 4000)
+    host.push(host.pack(1, [first, second]))
+    host.wait_for("UPDATED", 1)
+    before = len(broker.asked())
+    host.push(host.pack(2, [first, third]), target="group/kitchen")
+    update = host.wait_for("UPDATED", 2)["update"]
+    assert update["fetched"] == 4000
+    assert update["total"] == 8000 + 12 + 2
+    assert len(broker.asked()) == before + 1 + 2  # the head and two chunks
+    host.push(host.pack(3, [third]))
+    host.wait_for("UPDATED", 3)
+    # A holds 3, B holds 2: first, third, graph, probe
+    wait_for(lambda: len(board.blobs()) == 4)
+
+
+@pytest.mark.parametrize("moment", [0.3, 0.8])
+def test_board_killed_while_downloading(host: Host, board: Board, broker: Broker, moment: float) -> None:
+    path = host.pack(1, weights(3, *[30_000] * 12))
+    host.push(path)
+    board.start()
+    wait_for(lambda: len(broker.asked()) > 200 * moment)
+    board.kill()
+    killed = len(broker.asked())
+    board.start()
+    update = host.wait_for("UPDATED", 1)["update"]
+    assert update["done"] == update["total"] == update["fetched"] == 360_000 + 12 + 2
+    asked = broker.asked()
+    assert killed < len(asked)
+    again = [chunk for chunk in set(asked) if asked.count(chunk) > 1]
+    assert len(again) <= 1  # the one on its way when the board died
+
+
+def test_broker_killed_while_downloading(host: Host, board: Board, broker: Broker) -> None:
+    host.push(host.pack(1, weights(4, *[30_000] * 12)))
+    time.sleep(1.5)  # the broker saves every second
+    board.start()
+    wait_for(lambda: len(broker.asked()) > 60)
+    broker.kill()
+    time.sleep(0.5)
+    broker.start()
+    update = host.wait_for("UPDATED", 1)["update"]
+    assert update["fetched"] == update["total"]
+    asked = broker.asked()
+    assert len([chunk for chunk in set(asked) if asked.count(chunk) > 1]) <= 1
+    samples = host.telemetry[-1]["samples"] if host.telemetry else 0
+    wait_for(lambda: host.telemetry and host.telemetry[-1]["samples"] > samples)
+
+
+def test_broker_that_stops_answering(host: Host, board: Board, broker: Broker) -> None:
+    board.start()
+    host.push(host.pack(1, weights(5, 3000)))
+    host.wait_for("UPDATED", 1)
+    wait_for(lambda: host.telemetry)
+    os.kill(broker.process.pid, signal.SIGSTOP)
+    try:
+        wait_for(lambda: "does not answer any more" in board.log(), 8)
+        assert board.process
+        assert board.process.poll() is None
+    finally:
+        os.kill(broker.process.pid, signal.SIGCONT)
+    seen = len(host.telemetry)
+    samples = host.telemetry[-1]["samples"]
+    wait_for(lambda: len(host.telemetry) > seen + 2)
+    assert host.telemetry[-1]["samples"] > samples + 100  # it went on classifying without the broker
+
+
+def test_tampered_chunk_is_fetched_once_more_then_fails(host: Host, board: Board, broker: Broker) -> None:
+    board.start()
+    host.push(host.pack(1, weights(6, 3000)))
+    host.wait_for("UPDATED", 1)
+    path = host.pack(2, weights(7, 5000))
+    with open_pack(path) as pack:
+        name = next(part for part in pack.manifest.parts if part.size == 5000).sha256.hex()
+    host.push_parts(path)
+    host.retain(topics.chunk("regrow", name, 1), bytes(2048))
+    host.desire(path)
+    report = host.wait_for("FAILED", 2)
+    assert f"the part {name[:12]} on the broker is damaged" in report["update"]["reason"]
+    assert report["version"] == 1
+    assert broker.asked().count(f"{name}/1") == 2
+    assert f"{name}.tmp" not in board.blobs()
+
+
+@pytest.mark.parametrize("size", [0, 100, 2047, 2049, 9000])
+def test_chunk_of_wrong_size(host: Host, board: Board, size: int) -> None:
+    board.start()
+    path = host.pack(1, weights(8, 5000))
+    with open_pack(path) as pack:
+        name = next(part for part in pack.manifest.parts if part.size == 5000).sha256.hex()
+    host.push_parts(path)
+    host.client.publish(topics.chunk("regrow", name, 1), bytes(size) or b"x", 1, True).wait_for_publish(5)
+    host.desire(path)
+    assert "damaged" in host.wait_for("FAILED", 1)["update"]["reason"]
+    host.push(host.pack(2, weights(9, 5000)))
+    host.wait_for("UPDATED", 2)
+
+
+def test_unknown_signers(host: Host, board: Board) -> None:
+    stranger = Ed25519PrivateKey.generate()
+    board.start()
+    wait_for(lambda: host.reports)
+    path = host.pack(1, weights(10, 100))
+    host.push(path, key=stranger)
+    wait_for(lambda: "not trusted here" in board.log())
+    assert host.statuses() == []  # ignored
+    foreign = host.pack(2, weights(10, 100), key=stranger)
+    host.push(foreign)
+    report = host.wait_for("FAILED", 2)
+    assert "which is not trusted here" in report["update"]["reason"]
+    assert report["version"] is None
+
+
+def test_desired_with_a_wrong_signature_or_target(host: Host, board: Board) -> None:
+    board.start()
+    path = host.pack(1, weights(11, 100))
+    host.push(path, target="device/other")
+    wait_for(lambda: host.reports)
+    topic = topics.desired("regrow", "device/b1")
+    messages: list[mqtt.MQTTMessage] = []
+    host.client.message_callback_add("regrow/device/other/desired", lambda *args: messages.append(args[2]))
+    host.client.subscribe("regrow/device/other/desired")
+    payload = wait_for(lambda: messages)[0].payload
+    for bad in (
+        payload,
+        payload.replace(b"device/other", b"device/b1"),
+        b"{",
+        b"[" * 1500,
+        b"\xff\x00",
+        b"x" * 5000,
+        b'{"target": 1}',
+        json.dumps(json.loads(payload) | {"version": True}).encode(),
+    ):
+        host.retain(topic, bad)
+    host.desire(path)
+    host.wait_for("UPDATED", 1)
+    assert host.statuses()[0] == "QUEUED"
+    assert board.log().count("ignored") == 7  # the one too long is dropped by the client
+
+
+@pytest.mark.parametrize(
+    ("changes", "config", "reason"),
+    [
+        ({"arena": 300_000}, {}, r"the network needs 300000 bytes of heap and \d+ are free"),
+        ({"graph": b"huge"}, {}, r"the network needs more heap than the \d+ bytes free"),
+        ({"graph": b"bad!"}, {}, "the graph is bad"),
+        ({"probe": b"no"}, {}, "the network fails its probe"),
+        ({}, {"storage_limit": 9000}, r"the update needs \d+ bytes of storage and \d+ are free"),
+    ],
+)
+def test_failed_update_keeps_the_old_version(
+    host: Host, board: Board, changes: dict[str, Any], config: dict[str, Any], reason: str
+) -> None:
+    board.start(**config)
+    host.push(host.pack(1, weights(12, 3000)))
+    host.wait_for("UPDATED", 1)
+    host.push(host.pack(2, weights(13, 8000), **changes))
+    report = host.wait_for("FAILED", 2)
+    assert re.search(reason, report["update"]["reason"])
+    assert (report["version"], report["slot"]) == (1, "A")
+    seen = len(host.telemetry)
+    wait_for(lambda: len(host.telemetry) > seen + 1)
+    assert host.telemetry[-1]["version"] == 1
+    host.reports.clear()
+    board.kill()
+    board.start()  # and over a restart
+    assert host.wait_for("FAILED", 2)["version"] == 1
+
+
+def test_version_below_the_highest_is_refused(host: Host, board: Board) -> None:
+    board.start()
+    host.push(host.pack(5, weights(14, 100)))
+    host.wait_for("UPDATED", 5)
+    host.push(host.pack(4, weights(14, 100)))
+    assert "version 4 is below 5" in host.wait_for("FAILED", 4)["update"]["reason"]
+
+
+def test_active_slot_that_does_not_load_gives_way(host: Host, board: Board) -> None:
+    board.start()
+    host.push(host.pack(1, weights(15, 3000)))
+    host.wait_for("UPDATED", 1)
+    host.push(host.pack(2, weights(16, 3000)))
+    host.wait_for("UPDATED", 2)
+    board.kill()
+    (board.folder / "store" / "B" / "head").write_bytes(b"RGP1 cut short")
+    host.reports.clear()
+    board.start()
+    wait_for(lambda: host.reports and host.reports[0]["version"] == 1)
+    assert "alert" in host.states
+    host.wait_for("UPDATED", 2)  # and is mended
+
+
+def test_update_record_lost_between_removal_and_rename(host: Host, board: Board) -> None:
+    """As on FAT, where the old file is removed before the new one takes its name."""
+    board.start()
+    host.push(host.pack(1, weights(17, 3000)))
+    host.wait_for("UPDATED", 1)
+    board.kill()
+    for name in ("active", "update"):
+        (board.folder / "store" / name).rename(board.folder / "store" / f"{name}.new")
+    host.reports.clear()
+    board.start()
+    report = host.wait_for("UPDATED", 1)
+    assert report["version"] == 1
+    assert report["update"]["fetched"] == 3000 + 12 + 2
+
+
+def test_desired_taken_back(host: Host, board: Board) -> None:
+    board.start()
+    path = host.pack(1, weights(18, 3000))
+    host.desire(path)  # its parts are not on the broker
+    host.wait_for("DOWNLOADING", 1)
+    host.retain(topics.desired("regrow", "device/b1"), b"")
+    assert "taken back" in host.wait_for("FAILED", 1)["update"]["reason"]
+
+
+def test_last_will(host: Host, board: Board) -> None:
+    board.start()
+    wait_for(lambda: host.states[-1:] == ["ready"])
+    board.kill()
+    wait_for(lambda: host.states[-1:] == ["lost"])
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"broker": "localhost"}, "must be given as mqtt://"),
+        ({"id": "a/b"}, "must be 1 to 64"),
+        ({"trust": []}, "needs trust"),
+        ({"trust": ["12"]}, "64 hex digits"),
+    ],
+)
+def test_bad_config(board: Board, config: dict[str, Any], message: str) -> None:
+    board.start(**config)
+    assert board.process
+    assert board.process.wait(10) != 0
+    assert message in board.log()
+
+
+# The client alone
+
+
+def run_client(script: str, *arguments: object, timeout: float = 90.0) -> str:
+    """Run a script on MicroPython with a heap of 96 KB; its output."""
+    result = subprocess.run(
+        [str(MICROPYTHON), "-X", "heapsize=96k", "-c", script, *map(str, arguments)],
+        env=os.environ | {"MICROPYPATH": f"{BOARD}:.frozen"},
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+    return result.stdout + result.stderr
