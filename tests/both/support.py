@@ -31,6 +31,11 @@ def hexadecimal(data):
     return hexlify(data).decode()
 
 
+def read(path):
+    with open(path, "rb") as file:
+        return file.read()
+
+
 def write(name, data):
     """Write a file of that name; its path."""
     path = f"{FOLDER}/{name}"
