@@ -16,7 +16,14 @@ from pathlib import Path
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from golden.reference import grow_part
-from regrow.pack import ROLE_GRAPH, ROLE_SKELETON, ROLE_WEIGHTS, USE_BOTH, USE_EXECUTOR, USE_LITERT
+from regrow.pack import (
+    ROLE_GRAPH,
+    ROLE_SKELETON,
+    ROLE_WEIGHTS,
+    USE_BOTH,
+    USE_EXECUTOR,
+    USE_LITERT,
+)
 from regrow_host.encode import central, grid, raw
 from regrow_host.keys import public_key
 from regrow_host.packing import NewPart, build_pack
@@ -101,21 +108,23 @@ def expected(part: NewPart) -> dict[str, object]:
 
 
 def main(folder: Path) -> None:
+    codecs = [NewPart(ROLE_GRAPH, USE_EXECUTOR, 0, GRAPH)]
+    packs = {
+        "raw": [*codecs, NewPart(ROLE_SKELETON, USE_LITERT, 0, SKELETON), *raw_parts()],
+        "central": codecs + central_parts(),
+        "grid": codecs + grid_parts(),
+    }
     answers = {}
-    packs = (("raw", raw_parts(), 3), ("central", central_parts(), 2), ("grid", grid_parts(), 2))
-    for version, (name, parts, targets) in enumerate(packs, 1):
-        frame = [NewPart(ROLE_GRAPH, USE_EXECUTOR, 0, GRAPH)]
-        if targets & USE_LITERT:
-            frame.append(NewPart(ROLE_SKELETON, USE_LITERT, 0, SKELETON))
-        head = build_pack(folder / f"{name}.rgp", name, version, frame + parts, arena=4, key=KEY)
+    for version, (name, parts) in enumerate(packs.items(), 1):
+        head = build_pack(folder / f"{name}.rgp", name, version, parts, arena=4, key=KEY)
         answers[f"{name}.rgp"] = {
             "id": head.id.hex(),
             "signer": public_key(KEY).hex(),
             "name": name,
             "version": version,
-            "targets": targets,
+            "targets": head.verify().targets,
             "arena": 4,
-            "weights": [expected(part) for part in parts],
+            "weights": [expected(part) for part in parts if part.role == ROLE_WEIGHTS],
         }
     (folder / "expected.json").write_text(json.dumps(answers, indent=1) + "\n")
 
