@@ -70,7 +70,7 @@ class Network:
         several = len(self.inputs) > 1
         if several and not (isinstance(x, (list, tuple)) and len(x) == len(self.inputs)):
             raise InputError(f"{self.name} takes a list of {len(self.inputs)} inputs")
-        given = [np.asarray(each) for each in (x if several else [x])]  # type: ignore[union-attr]
+        given = [_array(each) for each in (x if several else [x])]  # type: ignore[union-attr]
         layouts = [_layout(array, info) for array, info in zip(given, self.inputs, strict=True)]
         if len(set(layouts)) > 1:
             raise InputError(f"the inputs for {self.name} have different numbers of samples")
@@ -84,6 +84,15 @@ class Network:
             for array, info in zip(self._engine.run(arrays), self.outputs, strict=True)
         ]
         return outputs if len(outputs) > 1 else outputs[0]
+
+
+def _array(x: ArrayLike) -> Array:
+    try:
+        return np.asarray(x)
+    except ValueError:
+        raise InputError(
+            "a sample is a list of lists of different lengths, not an array of numbers"
+        ) from None
 
 
 @dataclass(frozen=True)
