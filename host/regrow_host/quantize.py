@@ -25,13 +25,16 @@ Progress = Callable[[int, int], None]
 
 
 def quantize(data: bytes, samples: NDArray[np.float32], progress: Progress | None = None) -> bytes:
-    """A fully int8 `.tflite` (int8 inputs and outputs) of a float32 one.
+    """A fully int8 `.tflite` (int8 inputs and outputs) of a float one, whatever its weights are kept in.
 
     `samples` are calibration samples in the model's real units, float32, [n, ...] with the input's shape
     (its batch axis may be left out); `progress(done, n)` is called after each of them. Raises ModelError
     when the model or the samples do not fit, or when the quantizer fails.
     """
     model = tflite.read(data)
+    if tflite.precision(model) in ("int8", "other"):
+        raise ModelError("the model works on integers already, so it cannot be quantized to int8")
+    model = tflite.read(tflite.to_float32(model))
     if len(model.inputs) != 1:
         raise ModelError(f"the model has {len(model.inputs)} inputs; regrow quantizes models with one")
     source = model.tensors[model.inputs[0]]
@@ -39,7 +42,7 @@ def quantize(data: bytes, samples: NDArray[np.float32], progress: Progress | Non
         raise ModelError(
             f"the calibration samples have shape {list(samples.shape)}; the model takes {list(source.shape)}"
         )
-    model = _with_signature(model)
+    model = _with_signature(tflite.without_unused_tensors(model))
     name = next(iter(model.signatures[0].inputs))
     samples = samples.astype(np.float32, copy=False).reshape(-1, *source.shape)
     with _silence():

@@ -622,5 +622,31 @@ def to_float32(model: Model) -> bytes:
     )
 
 
+def without_unused_tensors(model: Model) -> Model:
+    """The network without the tensors that nothing uses; the others are numbered anew."""
+    graph = model.subgraphs[0]
+    used = {*graph.inputs, *graph.outputs}
+    for op in graph.operators:
+        used.update((*op.inputs, *op.outputs, *op.intermediates))
+    kept = sorted(used - {-1})
+    number = {-1: -1} | {old: new for new, old in enumerate(kept)}
+
+    def renumber(indices: tuple[int, ...]) -> tuple[int, ...]:
+        return tuple(number[i] for i in indices)
+
+    operators = [
+        replace(
+            op,
+            inputs=renumber(op.inputs),
+            outputs=renumber(op.outputs),
+            intermediates=renumber(op.intermediates),
+        )
+        for op in graph.operators
+    ]
+    tensors = [graph.tensors[i] for i in kept]
+    graph = Subgraph(tensors, operators, renumber(graph.inputs), renumber(graph.outputs), graph.name)
+    return replace(model, subgraphs=[graph, *model.subgraphs[1:]], signatures=[])
+
+
 def _is_constant_dequantize(model: Model, operator: Operator) -> bool:
     return operator.name == "DEQUANTIZE" and model.tensors[operator.inputs[0]].data is not None

@@ -1,0 +1,108 @@
+"""From float32 networks to int8 ones."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from builder import Builder, small_network
+from numpy.typing import NDArray
+from regrow_host import tflite
+from regrow_host.lower import lower
+from regrow_host.quantize import LARGEST_BIAS, quantize
+from regrow_host.tflite import ModelError
+
+pytest.importorskip("ai_edge_quantizer")
+interpreter = pytest.importorskip("ai_edge_litert.interpreter")
+
+Array = NDArray[Any]
+
+
+def images(count: int, seed: int = 0) -> Array:
+    return np.random.default_rng(seed).uniform(-1, 1, (count, 8, 8, 3)).astype(np.float32)
+
+
+def run(data: bytes, x: Array) -> Array:
+    """Real outputs for real inputs, of a float or an int8 network."""
+    runner = interpreter.Interpreter(model_content=data)
+    runner.allocate_tensors()
+    source, output = runner.get_input_details()[0], runner.get_output_details()[0]
+    results = []
+    for sample in x:
+        given = sample.reshape(source["shape"])
+        if source["dtype"] == np.int8:
+            scale, zero_point = source["quantization"]
+            given = np.clip(np.rint(given / scale) + zero_point, -128, 127).astype(np.int8)
+        runner.set_tensor(source["index"], given)
+        runner.invoke()
+        y = runner.get_tensor(output["index"])[0].astype(np.float32)
+        if output["dtype"] == np.int8:
+            scale, zero_point = output["quantization"]
+            y = (y - zero_point) * scale
+        results.append(y)
+    return np.stack(results)
+
+
+def test_the_result_is_int8_from_end_to_end_and_close() -> None:
+    data = small_network("float32").bytes()
+    steps = []
+    result = quantize(data, images(30), lambda done, total: steps.append((done, total)))
+    model = tflite.read(result)
+    assert tflite.precision(model) == "int8"
+    assert [model.tensors[i].dtype for i in (*model.inputs, *model.outputs)] == ["int8", "int8"]
+    assert not {"QUANTIZE", "DEQUANTIZE"} & {each.name for each in model.operators}
+    assert steps == [(i, 30) for i in range(1, 31)]
+    assert len(lower(model).weights) == 7
+    x = images(20, seed=1)
+    assert np.abs(run(data, x) - run(result, x)).mean() < 0.02
+
+
+def test_it_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    quantize(Builder((1, 8, 8, 3), "float32").conv(2).bytes(), images(2))
+    assert "warn" not in "".join(capfd.readouterr()).lower()
+
+
+def test_a_channel_without_weights_keeps_its_bias() -> None:
+    net = Builder((1, 8, 8, 3), "float32").conv(4)
+    _, weights, bias = net.operators[0].inputs
+    values, biases = net.tensors[weights].data, net.tensors[bias].data
+    assert values is not None
+    assert biases is not None
+    values[1], biases[1] = 0, 0.5
+    result = quantize(net.bytes(), images(10))
+    layer = tflite.read(result).operators[0]
+    ints = tflite.read(result).tensors[layer.inputs[2]].data
+    assert ints is not None
+    assert abs(int(ints[1])) <= LARGEST_BIAS
+    np.testing.assert_allclose(run(result, images(2))[..., 1], 0.5, atol=0.02)
+
+
+@pytest.mark.parametrize("mode", ["float16", "dynamic"])
+def test_other_float_networks_go_through_float32(mode: Any) -> None:
+    result = quantize(small_network(mode).bytes(), images(10))
+    assert tflite.precision(tflite.read(result)) == "int8"
+
+
+@pytest.mark.parametrize("samples", [images(0), images(3)[:, :4], np.zeros((3, 5), np.float32)])
+def test_samples_of_the_wrong_shape_are_refused(samples: Array) -> None:
+    with pytest.raises(ModelError, match="calibration samples have shape"):
+        quantize(small_network("float32").bytes(), samples)
+
+
+def test_an_int8_network_is_refused() -> None:
+    with pytest.raises(ModelError, match="works on integers already"):
+        quantize(small_network("int8").bytes(), images(2))
+
+
+@pytest.mark.shared
+def test_accuracy_of_the_image_classifier(shared: Path) -> None:
+    data = (shared / "models" / "mlperf_ic_resnet8_float.tflite").read_bytes()
+    with np.load(shared / "data" / "cifar10.npz") as arrays:
+        calibration, x, y = (
+            arrays["x_train"][:100],
+            arrays["x_test"][:300],
+            arrays["y_test"][:300].reshape(-1),
+        )
+    result = quantize(data, calibration.astype(np.float32))
+    right = [(run(each, x.astype(np.float32)).argmax(1) == y).mean() for each in (data, result)]
+    assert right[1] >= right[0] - 0.02
