@@ -131,7 +131,7 @@ def status(args: argparse.Namespace) -> int:
 
 
 def read_samples(path: str) -> tuple[Array, Array | None]:
-    """`x` (samples in front) and, if there, `y` of an .npz file; else InputError."""
+    """`x` (float32, in real units, samples in front) and, if there, `y` of an .npz file; else InputError."""
     try:
         with np.load(path, allow_pickle=False) as file:
             if "x" not in file:
@@ -139,11 +139,11 @@ def read_samples(path: str) -> tuple[Array, Array | None]:
             x, y = file["x"], file.get("y")
     except (OSError, ValueError, EOFError, TypeError, AttributeError) as error:
         raise InputError(f"cannot read the samples in {path}: {error}") from None
-    if x.ndim == 0 or len(x) == 0:
+    if x.ndim == 0 or len(x) == 0 or x.dtype.kind not in "fiub":
         raise InputError(f"{path} has no samples in its array x")
     if y is not None and y.shape != (len(x),):
         raise InputError(f"{path} has labels of shape {y.shape} for {len(x)} samples")
-    return x, y
+    return x.astype(np.float32), y
 
 
 def _default_store() -> str:
