@@ -100,6 +100,43 @@ def test_signatures_of_cryptography(tmp_path: Path) -> None:
     assert micropython(str(script), heap="64k", folder=tmp_path).split() == ["ok"] * len(cases)
 
 
+GROWTH = """
+import micropython
+from array import array
+from regrow import pack, weights
+from regrow.codecs import floats
+
+
+def grow(tensor, levels, values):
+    micropython.heap_lock()
+    for _ in range(tensor.count // 10):
+        tensor.read_levels(levels)
+    tensor.rewind()
+    for _ in range(tensor.count // 10):
+        tensor.read_floats(values)
+    micropython.heap_unlock()
+
+scratch = weights.Scratch()
+for name in ("raw", "central", "grid"):
+    opened = pack.open_pack("{golden}/%s.rgp" % name)
+    parts = [part for part in opened.manifest.parts if part.role == pack.ROLE_WEIGHTS]
+    tensors = [weights.Weights(opened.reader(part), scratch) for part in parts if part.use & 2]
+    levels, values = bytearray(10), array("f", bytes(40))
+    for tensor in tensors:
+        tensor.rewind()
+        tensor.read_floats(array("f", [0.0]))
+        tensor.rewind()
+        grow(tensor, levels, values)
+    print("ok")
+"""
+
+
+def test_growing_allocates_nothing(tmp_path: Path) -> None:
+    script = tmp_path / "grow.py"
+    script.write_text(GROWTH.format(golden=TESTS / "golden"))
+    assert len(micropython(str(script), heap="96k", folder=tmp_path).split()) == 3
+
+
 def test_import_costs_little(tmp_path: Path) -> None:
     """Heap of the modules that read a pack and grow weights, on this 64-bit port; a board's half of it."""
     code = (

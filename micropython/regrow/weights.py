@@ -75,6 +75,8 @@ class Weights:
     Raises PackError for a part that breaks the format, CapacityError for 2**30 weights or more.
     """
 
+    _floats = None
+
     def __init__(self, reader, scratch=None):
         codec = reader.u8()
         self.dtype = reader.u8()
@@ -130,8 +132,7 @@ class Weights:
 
     def read_floats(self, values):
         """Fill an array('f') with the next weights in real units, each rounded once to float32."""
-        from .codecs import floats
-
+        floats = self._floats or self._import_floats()
         first = self._grown
         count = len(values)
         self._advance(count)
@@ -146,13 +147,19 @@ class Weights:
             floats.widen_levels(values, count)
             self._scale(floats, values, first, count)
 
+    def _import_floats(self):
+        from .codecs import floats  # integer networks never need it
+
+        Weights._floats = floats
+        return floats
+
     def _scale(self, floats, values, first, count):
         done = 0
         while done < count:
-            run, into = divmod(first + done, self.inner)
-            stop = min(count, done + self.inner - into)
-            mantissa, exponent = floats.split(self.scales[run % self.channels])
-            floats.multiply(values, done, stop, mantissa, exponent)
+            i = first + done
+            stop = min(count, done + self.inner - i % self.inner)
+            scale = self.scales[i // self.inner % self.channels]
+            floats.multiply(values, done, stop, floats.mantissa(scale), floats.exponent(scale))
             done = stop
 
     def _advance(self, count):

@@ -3,12 +3,14 @@
 import micropython
 
 
-def split(bits):
-    """(mantissa, exponent) of a positive float32, which is mantissa * 2**exponent."""
-    exponent = bits >> 23
-    if exponent:
-        return (bits & 0x7FFFFF) | 0x800000, exponent - 150
-    return bits, -149
+def mantissa(bits):
+    """m of a positive float32 m * 2**e."""
+    return bits & 0x7FFFFF | (0x800000 if bits >> 23 else 0)
+
+
+def exponent(bits):
+    """e of a positive float32 m * 2**e."""
+    return max(bits >> 23, 1) - 150
 
 
 @micropython.viper

@@ -1,0 +1,203 @@
+"""The kernels that grow weights stay within 32 bits at the extremes of every operand, and are exact there."""
+
+import itertools
+import struct
+from array import array
+from pathlib import Path
+
+import pytest
+import viper32
+from golden.reference import grow
+from viper32 import WidthError
+
+REGROW = Path(__file__).parent.parent / "micropython" / "regrow"
+U16 = (0, 1, 0x7FFF, 0x8000, 0xFFFF)
+I16 = (-0x8000, -0x7FFF, -1, 0, 0x7FFF)
+
+CHECKED = """
+import micropython
+from micropython import const
+_LARGE = const(0x40000000)
+
+@micropython.viper
+def double(x: int) -> int:
+    y = x + x
+    return y >> 1
+
+@micropython.viper
+def wrap(x: int) -> int:
+    return ((x * x) & 0xFF) - (1 << 4)
+
+@micropython.viper
+def literal() -> int:
+    return 0x40000000 >> 4
+
+@micropython.viper
+def copy(out: ptr8, words: ptr32, n: int) -> int:
+    second = ptr8(uint(words) + 4)
+    for i in range(n):
+        out[i] = words[i] + second[0]
+    return words[0] + double(n)
+
+@micropython.viper
+def misaligned(out: ptr8) -> int:
+    return ptr16(uint(out) + 1)[0]
+"""
+
+
+@pytest.fixture
+def checked(tmp_path):
+    source = tmp_path / "checked.py"
+    source.write_text(CHECKED.replace("_LARGE = const(0x40000000)\n", ""))
+    return viper32.load(source)
+
+
+def test_checker_finds_wide_values(checked):
+    assert checked.double((1 << 30) - 1) == (1 << 30) - 1
+    assert checked.double(-(1 << 30)) == -(1 << 30)
+    for wide in (1 << 30, -(1 << 30) - 1, 1 << 31):
+        with pytest.raises(WidthError):
+            checked.double(wide)
+    assert checked.wrap(0x4001) == 1 - 16
+    with pytest.raises(WidthError):
+        checked.wrap(0x10000)
+    with pytest.raises(WidthError):
+        checked.literal()
+
+
+def test_checker_finds_wide_constants(tmp_path):
+    source = tmp_path / "checked.py"
+    source.write_text(CHECKED)
+    with pytest.raises(WidthError):
+        viper32.load(source)
+
+
+def test_checker_guards_memory(checked):
+    out = bytearray(2)
+    assert checked.copy(out, array("i", [255, 3]), 2) == 257
+    assert out == b"\x02\x06"
+    with pytest.raises(WidthError, match="item 2"):
+        checked.copy(out, array("i", [255, 3, 4]), 3)
+    with pytest.raises(WidthError, match="negative"):
+        checked.copy(out, array("i", [-1, 3]), 1)
+    with pytest.raises(WidthError, match="byte 1"):
+        checked.misaligned(bytearray(8))
+
+
+def test_generator():
+    kernels = viper32.load(REGROW / "generator.py")
+    out = array("H", [0])
+    for high, low in itertools.product(U16, U16):
+        for i in (0, 1, 0xFFFF, 0x10000, 0x3FFFFFFF, 0x7FFFFFFF):
+            kernels.fill(out, 1, high, low, i)
+            assert out[0] == grow(high << 16 | low, i)
+
+
+def test_central():
+    kernels = viper32.load(REGROW / "codecs" / "central.py")
+    cases = itertools.product(I16, (0, 1, 0x7FFF), I16, U16, (0, 1, 12, 24))
+    for mean, deviation, bias, number, shift in cases:
+        out = bytearray(4)
+        cursor = array("I", [0, 2, 0, 0, 0])
+        statistics = struct.pack("<hH", mean, deviation)
+        done = kernels._restore(
+            out, 0, 1, array("H", [number]), 0, statistics, cursor, 1, bias, (1 << 30) - 1, shift
+        )
+        if not -0x8000 <= mean + bias <= 0x7FFF:
+            assert done == -1
+            continue
+        k = ((mean + bias) << 8) + ((deviation * (number - 0x8000)) >> 7)
+        assert done == 1
+        if shift:
+            assert struct.unpack_from("b", out)[0] == max(-127, min(127, (k + (1 << shift >> 1)) >> shift))
+        else:
+            assert struct.unpack("<I", out)[0] - (1 << 24) == k
+
+
+def test_central_goes_on_inside_a_batch():
+    """The mean and deviation in the cursor are as good as those just read, of either sign."""
+    kernels = viper32.load(REGROW / "codecs" / "central.py")
+    for mean in I16:
+        cursor = array("I", [2, 2, 9, mean & 0xFFFF, 0x7FFF])
+        out = bytearray(4)
+        assert kernels._restore(out, 0, 1, array("H", [0]), 0, b"", cursor, 1, 0, 10, 0) == 1
+        assert struct.unpack("<I", out)[0] - (1 << 24) == (mean << 8) - 0x7FFF * 256
+
+
+def test_grid():
+    """One step from every kind of state, with the rarest and the most frequent symbols."""
+    kernels = viper32.load(REGROW / "codecs" / "grid.py")
+    for precision, state in itertools.product((8, 12), (1 << 14, 1 << 29, (1 << 30) - 1, (1 << 30) - 4096)):
+        total = 1 << precision
+        for starts in ([0, total], [0, 1, total], [0, total - 1, total], [0, 0, total]):
+            table = bytearray(total)
+            for symbol in range(len(starts) - 1):
+                kernels._fill(table, starts[symbol], starts[symbol + 1], symbol)
+            out, cursor, states = bytearray(1), array("I", [0, 1, 0]), array("I", [state])
+            args = (
+                out,
+                0,
+                1,
+                array("H", [0xFFFF]),
+                cursor,
+                0,
+                states,
+                1,
+                table,
+                array("H", starts),
+                precision,
+            )
+            assert kernels._decode(*args, -128) == 1
+            slot = state & (total - 1)
+            symbol = table[slot]
+            expected = (starts[symbol + 1] - starts[symbol]) * (state >> precision) + slot - starts[symbol]
+            if expected < 1 << 14:
+                expected = expected << 16 | 0xFFFF
+            assert states[0] == expected < 1 << 30
+            assert out[0] == symbol + 128
+
+
+@pytest.mark.parametrize(
+    ("state", "valid"), [(0, 0), (0x3FFF, 0), (0x4000, 1), (0x3FFFFFFF, 1), (0x40000000, 0), (0xFFFFFFFF, 0)]
+)
+def test_grid_states(state, valid):
+    kernels = viper32.load(REGROW / "codecs" / "grid.py")
+    assert kernels._states_valid(array("I", [0x4000, state]), 2) == valid
+    if valid:
+        assert kernels._states_final(array("I", [state]), 1) == (state == 0x4000)
+
+
+def test_floats():
+    """Against the double product rounded once, over subnormal, largest and halfway cases."""
+    kernels = viper32.load(REGROW / "codecs" / "floats.py")
+    mantissas = (1, 3, 0x7FFFFF, 0x800000, 0x800001, 0xAAAAAB, 0xFFFFFF)
+    values = (-128, -127, -3, -1, 0, 1, 2, 5, 127)
+    for value, mantissa, exponent in itertools.product(
+        values, mantissas, (-149, -148, -140, -24, 0, 97, 104)
+    ):
+        words = array("I", [value + (1 << 24)])
+        kernels.multiply(words, 0, 1, mantissa, exponent)
+        try:
+            expected = struct.pack("<f", float(value * mantissa) * 2.0**exponent)
+        except OverflowError:
+            expected = struct.pack("<f", float("inf") if value > 0 else float("-inf"))
+        assert words.tobytes() == expected, (value, mantissa, exponent)
+    for k in (-(1 << 24), 1 - (1 << 24), -1, 0, 1, 12345, (1 << 24) - 1):
+        for exponent in (-120, 0, 80):
+            words = array("I", [k + (1 << 24)])
+            kernels.multiply(words, 0, 1, 1, exponent)
+            assert words.tobytes() == struct.pack("<f", k * 2.0**exponent)
+
+
+def test_widening():
+    kernels = viper32.load(REGROW / "codecs" / "floats.py")
+    words = bytearray(range(0, 256, 5)) + bytearray(3 * 52)
+    kernels.widen_levels(words, 52)
+    assert [w - (1 << 24) for w in struct.unpack("<52I", words)] == [
+        (b ^ 128) - 128 for b in range(0, 256, 5)
+    ]
+    halves = [half for half in range(0, 1 << 16, 37) if half & 0x7C00 != 0x7C00] + [0x7C00, 0xFC00]
+    words = bytearray(struct.pack(f"<{len(halves)}H", *halves)) + bytearray(2 * len(halves))
+    kernels.widen_halves(words, len(halves))
+    for half, word in zip(halves, struct.iter_unpack("<4s", words), strict=True):
+        assert word[0] == struct.pack("<f", *struct.unpack("<e", struct.pack("<H", half)))
