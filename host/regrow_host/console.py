@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from rich.console import Console
@@ -10,6 +10,10 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 Item = TypeVar("Item")
+
+WIDTH = 120
+"""Columns of a table where stdout is no terminal."""
+TEXT_WIDTH = 40
 
 
 def _stderr() -> Console:
@@ -48,19 +52,37 @@ def show_json(result: dict[str, Any]) -> None:
 
 
 def show_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """Prints a table on stdout; every column but the text ones at its start is right-aligned."""
+    """Prints a table on stdout, columns of figures aligned to the right."""
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     lines = [[str(cell) for cell in row] for row in rows]
     for number, column in enumerate(columns):
         figures = all(_is_figure(line[number]) for line in lines)
-        table.add_column(column, justify="right" if figures else "left", overflow="fold")
+        table.add_column(
+            column,
+            justify="right" if figures else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            max_width=None if figures else TEXT_WIDTH,
+        )
     for line in lines:
         table.add_row(*line)
-    Console(highlight=False, markup=False).print(table)
+    Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else WIDTH).print(table)
 
 
 def _is_figure(cell: str) -> bool:
     return not cell or cell[0].isdigit() or cell[0] in "-+"
+
+
+def show_comparisons(comparisons: Mapping[str, Mapping[str, Any]], samples: str) -> None:
+    """A table of what each runtime loses (metrics.Comparison as dicts)."""
+    rows = []
+    for name, each in comparisons.items():
+        figures = [f"{each['source']:.4f}", f"{each['pack']:.4f}", f"{each['drop']:+.2f}"]
+        rows.append(
+            [name, each["metric"], each["samples"], *figures, f"{each['low']:+.2f} to {each['high']:+.2f}"]
+        )
+    columns = ("runtime", "metric", samples, "source", "pack", "drop, points", "95 % interval")
+    show_table("accuracy", columns, rows)
 
 
 def show(line: str) -> None:

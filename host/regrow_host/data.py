@@ -43,9 +43,7 @@ def load_npz(path: Path) -> Samples:
     if y is not None:
         _check_numbers(path, "y", y)
         if y.ndim == 0 or len(y) != len(x):
-            raise InputError(
-                f"{path} has {len(x)} samples and y of the shape {y.shape}: give one label a sample"
-            )
+            raise InputError(f"{path} has {len(x)} samples and labels y of {y.shape}: one label a sample")
     return Samples(x, y)
 
 
@@ -53,9 +51,7 @@ def _arrays(path: Path, file: Any) -> tuple[NDArray[Any], NDArray[Any] | None]:
     if not isinstance(file, np.lib.npyio.NpzFile):
         raise InputError(f"{path} is no .npz file: save the samples with numpy.savez(path, x=..., y=...)")
     if "x" not in file:
-        raise InputError(
-            f"{path} has no array x (it has {', '.join(file.files) or 'none'}): save the samples as x"
-        )
+        raise InputError(f"{path} has no array x: save the samples under the name x")
     return file["x"], file["y"] if "y" in file else None  # noqa: SIM401 (it is no dict)
 
 

@@ -4,6 +4,7 @@
 | --- | --- | --- |
 | top1, top5 | 1 when y is the (are the 5) largest output(s) | 100 * (source - pack), percentage points |
 | auc | mean squared reconstruction error (figure: ROC AUC of it, y = 1: anomaly) | as above |
+| confidence | probability of y, which the search uses in place of hits | as above |
 | mae | mean absolute error | 100 * (pack - source) / mean |y - mean(y)|, points of y's spread |
 """
 
@@ -77,11 +78,22 @@ def scores(metric: str, x: Floats, outputs: Floats, y: NDArray[Any]) -> Floats:
     if metric == "mae":
         return np.asarray(np.abs(flat - y.reshape(count, -1)).mean(axis=1))
     labels = y.reshape(count)
+    if metric == "confidence":
+        return np.asarray(probabilities(flat)[np.arange(count), labels])
     own = flat[np.arange(count), labels]
     # A tie counts for the lower class, as argmax does.
     lower = np.arange(flat.shape[1]) < labels[:, None]
     rank = (flat > own[:, None]).sum(axis=1) + ((flat == own[:, None]) & lower).sum(axis=1)
     return np.asarray((rank < (1 if metric == "top1" else 5)).astype(np.float64))
+
+
+def probabilities(outputs: Floats) -> NDArray[np.float64]:
+    """Outputs (n, classes) as probabilities, logits by softmax; none is below half an int8 step."""
+    wide = outputs.astype(np.float64)
+    if wide.min() < 0 or np.abs(wide.sum(axis=1) - 1).max() > 0.1:
+        wide = np.exp(wide - wide.max(axis=1, keepdims=True))
+    wide = np.maximum(wide, 1 / 512)
+    return np.asarray(wide / wide.sum(axis=1, keepdims=True))
 
 
 def figure(metric: str, values: Floats, y: NDArray[Any]) -> float:

@@ -1,0 +1,55 @@
+"""`regrow decode`: grow a pack back into a `.tflite`."""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from regrow import skeleton
+from regrow.errors import InputError
+from regrow.graph import WEIGHTS, Graph
+from regrow.pack import ROLE_GRAPH, ROLE_WEIGHTS, USE_EXECUTOR, USE_LITERT, Pack, open_pack
+from regrow.weights import Weights
+
+from regrow_host import console, graphfile, keys
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("pack", type=Path, metavar="PACK.rgp")
+    parser.add_argument("-o", "--output", type=Path, required=True, metavar="OUT.tflite")
+
+
+def run(args: argparse.Namespace) -> int:
+    with open_pack(args.pack, keys.trusted_keys()) as pack:
+        model = decode(pack)
+    write(args.output, model)
+    console.show(f"{args.output}: {len(model):,} bytes")
+    return 0
+
+
+def decode(pack: Pack) -> bytes:
+    """The `.tflite` that LiteRT runs; of a pack for boards only, an int8 one of its graph. Raises PackError."""
+    if pack.manifest.targets & USE_LITERT:
+        return b"".join(skeleton.pieces(pack))
+    graph = Graph.parse(pack.reader(pack.part(ROLE_GRAPH, USE_EXECUTOR)))
+    numbers = [tensor.number for tensor in graph.tensors if tensor.kind == WEIGHTS]
+    return graphfile.to_tflite(
+        graph, {number: _levels(pack, number) for number in numbers}, pack.manifest.name
+    )
+
+
+def _levels(pack: Pack, number: int) -> graphfile.Levels:
+    weights = Weights(pack.reader(pack.part(ROLE_WEIGHTS, USE_EXECUTOR, number)))
+    levels = np.empty(weights.count, np.int8)
+    weights.read_levels(levels)
+    return levels, np.array(weights.scales)
+
+
+def write(path: Path, data: bytes) -> None:
+    """Write beside the file and rename, so that `path` is never half a file. Raises InputError."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        temporary.write_bytes(data)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise InputError(f"cannot write {path}: {error.strerror}") from None

@@ -1,0 +1,83 @@
+"""`regrow eval`: what a pack loses against its source on labelled samples."""
+
+import argparse
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import regrow
+from regrow.errors import InputError
+from regrow.pack import Pack, open_pack
+
+from regrow_host import console, data, keys, metrics, sources
+from regrow_host.judge import Judge
+from regrow_host.runner import Floats, Predict, Runner
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("pack", type=Path, metavar="PACK.rgp")
+    add("--data", type=Path, required=True, metavar="EVAL.npz", help="samples x in real units and labels y")
+    add("--source", type=Path, metavar="MODEL.tflite", help="(default: remembered from compress)")
+    add("--backend", choices=("litert", "numpy"), help="(default: LiteRT if the pack is made for it)")
+    add("--metric", choices=("auto", *metrics.METRICS), default="auto")
+    add("--json", action="store_true", help="print the result as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    result = evaluate(args.pack, args.data, args.source, args.backend, args.metric)
+    if args.json:
+        console.show_json(result)
+    elif result["source"] is None:
+        console.show(f"{result['metric']} of the pack: {result['pack']:.4f} on {result['samples']} samples")
+    else:
+        console.show_comparisons({result["backend"]: result}, "samples")
+    return 0
+
+
+def evaluate(
+    path: Path, samples: Path, source: Path | None = None, backend: str | None = None, metric: str = "auto"
+) -> dict[str, Any]:
+    """What `--json` prints; source, drop and its interval are None where the source is not known.
+
+    Raises RegrowError.
+    """
+    with open_pack(path, keys.trusted_keys()) as pack, regrow.load(pack, backend) as network:
+        shapes = network.inputs[0].shape, network.outputs[0].shape
+        judge = Judge.of(data.load_npz(samples), metric, shapes, samples)
+        own = _scores(judge, "the pack", network.predict)
+        result = {
+            "metric": judge.metric,
+            "samples": len(judge.samples),
+            "backend": network.backend,
+            "source": None,
+            "pack": metrics.figure(judge.metric, own, judge.labels),
+            "drop": None,
+            "low": None,
+            "high": None,
+        }
+        runner = _source(pack, source)
+    if runner is None:
+        console.warn("the source of this pack is not known here: give it by --source to see the drop")
+        return result
+    if (runner.input_shape, runner.output_shape) != shapes:
+        raise InputError(f"{source} is not the source of this pack: its inputs or outputs have other shapes")
+    return result | asdict(judge.compare(_scores(judge, "the source", runner), own))
+
+
+def _source(pack: Pack, path: Path | None) -> Runner | None:
+    if path is None:
+        remembered = sources.recall(pack.head.id)
+        return Runner(remembered) if remembered else None
+    try:
+        return Runner(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read the model {path}: {error.strerror}") from None
+
+
+def _scores(judge: Judge, what: str, predict: Predict) -> Floats:
+    with console.progress() as bar:
+        task = bar.add_task(f"running {what}", total=len(judge.inputs))
+        scores = judge.scores(predict, lambda done: bar.advance(task, done))
+    return np.asarray(scores)

@@ -1,0 +1,190 @@
+"""What one compression works on: the networks, their layers, and the samples that search and judge."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from regrow.errors import InputError, RegrowError
+from regrow.pack import USE_EXECUTOR, USE_LITERT
+
+from regrow_host import console, data, lower, quantize, tflite
+from regrow_host.data import Samples
+from regrow_host.judge import Judge
+from regrow_host.layers import Network
+from regrow_host.metrics import Comparison
+from regrow_host.options import Floats, Layer, Option
+from regrow_host.runner import Runner
+
+CALIBRATION_INPUTS = 256
+FEW_CALIBRATION_INPUTS = 50
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One way to write the whole network: its name in messages, an option per layer, by number."""
+
+    label: str
+    chosen: dict[int, Option]
+    batch_size: int | None = None
+
+
+class Bench:
+    """One set of samples, and what each network may lose on it.
+
+    `reference` judges the executor's network by the kernels that it equals bit for bit, which are slow.
+    """
+
+    def __init__(
+        self, judge: Judge, source: bytes, networks: Sequence[Network], max_drop: float, *, reference: bool
+    ) -> None:
+        self.judge = judge
+        self.networks = networks
+        self._reference = reference
+        self._source = judge.scores(Runner(source))
+        # Where quantizing to int8 alone loses more than is allowed, compressing must not add to it.
+        self.quantized = [self._compare(network, network.data) for network in networks]
+        self.allowed = [max(max_drop, each.drop) for each in self.quantized]
+
+    def drops(self, plan: Plan) -> list[Comparison]:
+        """Per network, source against what grows from the plan."""
+        return [self._compare(each, each.with_options(plan.chosen)) for each in self.networks]
+
+    def holds(self, drops: Sequence[Comparison]) -> bool:
+        return all(each.drop <= most + 1e-9 for each, most in zip(drops, self.allowed, strict=True))
+
+    def _compare(self, network: Network, model: bytes) -> Comparison:
+        runner = Runner(model, reference=self._reference and network.use == USE_EXECUTOR)
+        return self.judge.compare(self._source, self.judge.scores(runner))
+
+
+@dataclass
+class Job:
+    source: bytes
+    networks: list[Network]
+    layers: list[Layer]
+    calibration: Floats
+    searching: Judge
+    held_out: Judge
+    max_drop: float
+    seed: int
+    warnings: list[str] = field(default_factory=list)
+
+    def warn(self, sentence: str) -> None:
+        self.warnings.append(sentence)
+        console.warn(sentence)
+
+    def bench(self, judge: Judge, *, reference: bool = False) -> Bench:
+        return Bench(judge, self.source, self.networks, self.max_drop, reference=reference)
+
+
+def prepare(
+    model: Path, samples: Path, calib: Path | None, *, metric: str, target: str, max_drop: float, seed: int
+) -> Job:
+    """Read model and samples, split, quantize. Raises RegrowError in one sentence for what cannot be used."""
+    source = _read_model(model)
+    runner = Runner(source)
+    judge = Judge.of(data.load_npz(samples), metric, (runner.input_shape, runner.output_shape), samples)
+    searching, held_out = data.split(judge.samples, seed, samples)
+    calibrating = (
+        data.fit(data.load_npz(calib), runner.input_shape, calib, grouped=True) if calib else searching
+    )
+    inputs = Samples(judge.on(replace(calibrating, y=None)).inputs, None)
+    calibration = data.some(inputs, CALIBRATION_INPUTS, seed).x
+    networks = _networks(source, target, calibration)
+    layers = _layers(source, networks)
+    job = Job(source, networks, layers, calibration, judge.on(searching), judge.on(held_out), max_drop, seed)
+    if len(calibration) < FEW_CALIBRATION_INPUTS:
+        job.warn(
+            f"{len(calibration)} calibration samples are few: {FEW_CALIBRATION_INPUTS} or more are safer"
+        )
+    return job
+
+
+def _read_model(path: Path) -> bytes:
+    try:
+        source = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot read the model {path}: {error.strerror}") from None
+    try:
+        model = tflite.read(source)
+        weights = tflite.weight_tensors(model)
+    except RegrowError as error:
+        raise InputError(f"{path}: {error}") from None
+    if tflite.precision(model) == "other":
+        raise InputError(
+            f"{path} computes in other types than float32 and int8, which regrow does not compress"
+        )
+    if not weights:
+        raise InputError(f"{path} has no layer with weights, so there is nothing to compress")
+    return source
+
+
+def _networks(source: bytes, target: str, calibration: Floats) -> list[Network]:
+    """LiteRT's network and the executor's; an int8 source is both at once."""
+    model = tflite.read(source)
+    precision = tflite.precision(model)
+    if precision == "int8":
+        if target == "pi" and not _can_lower(model):
+            return [Network.of(USE_LITERT, source)]
+        lower.lower(model)
+        return [Network.of(USE_EXECUTOR if target == "board" else USE_LITERT | USE_EXECUTOR, source)]
+    networks = [] if target == "board" else [Network.of(USE_LITERT, source)]
+    if target != "pi":
+        floats = source if precision == "float32" else tflite.to_float32(model)
+        with console.progress() as bar:
+            task = bar.add_task("quantizing to int8", total=len(calibration))
+            integers = quantize.quantize(
+                floats, calibration, lambda done, _: bar.update(task, completed=done)
+            )
+        lower.lower(tflite.read(integers))
+        networks.append(Network.of(USE_EXECUTOR, integers))
+    return networks
+
+
+def _can_lower(model: tflite.Model) -> bool:
+    try:
+        lower.lower(model)
+    except RegrowError:
+        return False
+    return True
+
+
+def _layers(source: bytes, networks: Sequence[Network]) -> list[Layer]:
+    """The source's weight tensors, with the levels of its own or else of the integer network."""
+    litert = next((each for each in networks if each.use & USE_LITERT), None)
+    executor = next((each for each in networks if each.use & USE_EXECUTOR), None)
+    integer = tflite.read(executor.data) if executor else None
+    integers = tflite.weight_tensors(integer) if integer else []
+    layers = []
+    for each in tflite.weight_tensors(tflite.read(source)):
+        dtype = litert.tensors[each.number][1] if litert else "int8"
+        own = each if not integers or (each.levels is not None and litert) else integers[each.number]
+        layers.append(
+            Layer(
+                number=each.number,
+                name=each.name,
+                kind=each.kind,
+                channels=each.channels,
+                inner=each.inner,
+                values=each.values,
+                float_type=None if dtype == "int8" else dtype,
+                levels=own.levels,
+                scales=own.scales,
+                least=_least_scales(integer, integers[each.number]) if integer else np.zeros(1, np.float32),
+            )
+        )
+    return layers
+
+
+def _least_scales(model: tflite.Model, weights: tflite.WeightTensor) -> Floats:
+    """The least scales, 1 or one per channel, in whose units the layer's biases fit 31 bits."""
+    operator = model.operators[weights.operator]
+    bias = (
+        model.tensors[operator.inputs[2]].data
+        if len(operator.inputs) > 2 and operator.inputs[2] >= 0
+        else None
+    )
+    if bias is None or weights.scales is None:
+        return np.zeros(1, np.float32)
+    return np.asarray(np.abs(bias.astype(np.float64)) * weights.scales / (1 << 30), np.float32)

@@ -1,0 +1,80 @@
+"""Judge networks on one set of samples: how far outputs move, and what the metric loses."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from regrow.errors import InputError
+
+from regrow_host import data, metrics
+from regrow_host.data import Samples
+from regrow_host.metrics import Comparison
+from regrow_host.runner import Floats, Predict
+
+Shape = tuple[int, ...]
+
+CHUNK = 64
+"""Inputs between two steps of a progress bar."""
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Labelled samples in a model's shape, and the metric they are judged by."""
+
+    metric: str
+    samples: Samples
+    input_shape: tuple[int, ...]
+
+    @classmethod
+    def of(
+        cls, samples: Samples, metric: str, shapes: tuple[tuple[int, ...], tuple[int, ...]], path: Path
+    ) -> "Judge":
+        """`shapes` are those of the model's input and output. Raises InputError when samples do not fit."""
+        takes, gives = shapes
+        fitted = data.fit(samples, takes, path, grouped=takes == gives)
+        return cls(metrics.choose(metric, takes, gives, fitted.y), fitted, takes)
+
+    def on(self, samples: Samples) -> "Judge":
+        return Judge(self.metric, samples, self.input_shape)
+
+    def smooth(self) -> "Judge":
+        """The same samples by a metric that says more of few of them: for hits, the labels' probability."""
+        return replace(self, metric="confidence") if self.metric in ("top1", "top5") else self
+
+    @property
+    def inputs(self) -> Floats:
+        """All inputs, (n, *input shape without batch), float32 in real units."""
+        return np.asarray(data.inputs(self.samples, self.input_shape).astype(np.float32))
+
+    @property
+    def labels(self) -> NDArray[np.generic]:
+        if self.samples.y is None:
+            raise InputError("the data has no labels: an array y beside x is needed to measure accuracy")
+        return self.samples.y
+
+    def scores(self, predict: Predict, step: Callable[[int], None] = lambda done: None) -> Floats:
+        """The metric's value of each sample; `step(n)` is called after every n inputs."""
+        x = self.inputs
+        outputs = []
+        for start in range(0, len(x), CHUNK):
+            outputs.append(predict(x[start : start + CHUNK]))
+            step(len(outputs[-1]))
+        return metrics.scores(self.metric, x, np.concatenate(outputs), self.labels)
+
+    def compare(self, source: Floats, pack: Floats) -> Comparison:
+        return metrics.compare(self.metric, source, pack, self.labels)
+
+
+def divergence(metric: str, source: Floats, changed: Floats) -> float:
+    """How far outputs (n, ...) moved from the source's, far less noisy than counting hits.
+
+    For classifiers the mean Kullback-Leibler divergence KL(source || changed) in nats, else the mean squared
+    difference.
+    """
+    source, changed = source.reshape(len(source), -1), changed.reshape(len(changed), -1)
+    if metric not in ("top1", "top5") or source.shape[1] == 1:
+        return float(np.square(source - changed).mean())
+    p, q = metrics.probabilities(source), metrics.probabilities(changed)
+    return float((p * np.log(p / q)).sum(axis=1).mean())

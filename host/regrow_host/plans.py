@@ -1,0 +1,181 @@
+"""The plans of each codec, from the fewest bytes to the safest, and which of them is taken."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from regrow.errors import InputError, RegrowError
+
+from regrow_host import console, data, options, search
+from regrow_host.data import Samples
+from regrow_host.encode import central
+from regrow_host.job import Job, Plan
+from regrow_host.judge import divergence
+from regrow_host.metrics import Comparison
+from regrow_host.options import Layer, Option, Way
+from regrow_host.runner import Runner
+from regrow_host.search import Rated
+
+RATING_INPUTS = 128
+STEP_BACK = 3.0
+
+
+class DropError(RegrowError):
+    """No way to write the model stays within the accuracy drop that is allowed."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A batch size and the drop of the metric, in points, that it gave on the search samples."""
+
+    batch_size: int
+    drop: float
+
+
+@dataclass
+class Planner:
+    """Plans for the selected layers of a job; the others keep their weights."""
+
+    job: Job
+    selected: Sequence[Layer]
+    trials: list[Trial] = field(default_factory=list)
+
+    def exact(self) -> Plan:
+        return Plan("raw weights", {layer.number: options.exact(layer) for layer in self.job.layers})
+
+    def _with(self, label: str, changed: Sequence[Option]) -> Plan:
+        numbers = [layer.number for layer in self.selected]
+        return Plan(label, self.exact().chosen | dict(zip(numbers, changed, strict=True)))
+
+    def central(self, way: Way, batch_size: int | None) -> Plan:
+        """All selected layers centralized; `batch_size` is that of the batch unit."""
+        label = "central weights of " + (f"batches of {batch_size}" if batch_size else _UNITS[way.unit])
+        if way.unit == central.UNITARY:
+            values = np.concatenate([layer.values.ravel() for layer in self.selected]).astype(np.float64)
+            way = replace(way, mean=float(values.mean()), std=float(values.std()))
+        way = replace(way, batch_size=batch_size)
+        plan = self._with(label, [options.centralized(layer, way) for layer in self.selected])
+        return replace(plan, batch_size=batch_size)
+
+    def threshold(self, way: Way) -> Iterator[Plan]:
+        """Central plans from the threshold batch size down. Raises DropError if every size loses too much."""
+        bench = self.job.bench(self.job.searching)
+        largest = max(layer.values.size for layer in self.selected)
+        with console.progress() as bar:
+            task = bar.add_task("searching the batch size", total=largest.bit_length() + search.REFINEMENTS)
+
+            def holds(batch_size: int) -> bool:
+                drops = bench.drops(self.central(way, batch_size))
+                self.trials.append(Trial(batch_size, max(each.drop for each in drops)))
+                bar.advance(task)
+                return bench.holds(drops)
+
+            found = search.threshold(largest, holds)
+        if found is None:
+            numbers = ", ".join(f"{each.drop:.1f} at {each.batch_size}" for each in self.trials)
+            raise DropError(
+                f"central ruins accuracy: every batch size loses over {self.job.max_drop:g} points ({numbers})"
+            )
+        while found:
+            yield self.central(way, found)
+            found //= 2
+
+    def priced(self, every_codec: bool) -> Iterator[Plan]:
+        """Per layer the option of the best price, from the lowest price that the search samples allow."""
+        rated = self._rate(every_codec)
+        label = "the best mix of codecs" if every_codec else "grid"
+
+        def plan(price: float) -> Plan:
+            return self._with(label, search.cheapest(rated, price))
+
+        bench = self.job.bench(self.job.searching.smooth())
+        low, high = search.prices(rated)
+        with console.progress() as bar:
+            task = bar.add_task("searching the size", total=search.BISECTIONS)
+
+            def holds(price: float) -> bool:
+                bar.advance(task)
+                return bench.holds(bench.drops(plan(price)))
+
+            price = search.lowest_price(low, high, holds)
+        while price < high:
+            yield plan(price)
+            price *= STEP_BACK
+        yield plan(high)
+
+    def _rate(self, every_codec: bool) -> list[list[Rated]]:
+        """Per layer its options, each with the damage it alone does to the outputs."""
+        network = self.job.networks[0]
+        x = data.some(Samples(self.job.calibration, None), RATING_INPUTS, self.job.seed).x
+        before = Runner(network.data)(x)
+
+        def damage(layer: Layer, option: Option) -> float:
+            after = Runner(network.with_options({layer.number: option}))(x)
+            return divergence(self.job.searching.metric, before, after)
+
+        return [
+            [Rated(option, damage(layer, option)) for option in _options(layer, every_codec)]
+            for layer in console.track(self.selected, "rating the layers", len(self.selected))
+        ]
+
+
+_UNITS = {central.UNITARY: "the whole network", central.LAYER: "whole layers"}
+
+
+def select(job: Job, which: str | frozenset[int]) -> list[Layer]:
+    """The layers meant by `dense`, `all` or numbers. Raises InputError for numbers that do not exist."""
+    if isinstance(which, frozenset):
+        if unknown := which - {layer.number for layer in job.layers}:
+            raise InputError(f"there is no weight tensor {min(unknown)}: they are 0..{len(job.layers) - 1}")
+        return [layer for layer in job.layers if layer.number in which]
+    selected = [layer for layer in job.layers if which == "all" or layer.kind == "dense"]
+    if not selected:
+        raise InputError("the model has no dense layers: choose others with --layers")
+    return selected
+
+
+def _options(layer: Layer, every_codec: bool) -> Iterator[Option]:
+    yield from options.rounded(layer)
+    if every_codec:
+        yield options.exact(layer)
+        yield from options.central_batches(layer)
+
+
+def take(job: Job, plans: Iterator[Plan], forced: bool) -> tuple[Plan, list[Comparison]]:
+    """The first plan that stays within the drop on the held-out samples, and what it loses there.
+
+    Where even the safest does not, it is taken with a warning if it is `forced`, or if the samples cannot tell
+    its drop from an allowed one; else DropError.
+    """
+    bench = job.bench(job.held_out, reference=True)
+    for network, quantized in zip(job.networks, bench.quantized, strict=True):
+        if quantized.drop > job.max_drop and network.data != job.source:
+            job.warn(f"quantizing to int8 alone loses {points(quantized)}: there compression is held to that")
+    for steps, plan in enumerate(plans):
+        drops = bench.drops(plan)
+        if bench.holds(drops):
+            if steps:
+                job.warn(
+                    f"the smallest pack lost too much on held-out samples: this one is {steps} steps safer"
+                )
+            worst = max(drops, key=lambda each: each.high)
+            if worst.high > job.max_drop:
+                job.warn(
+                    f"too few samples to be sure of --max-drop {job.max_drop:g}: it loses {points(worst)}"
+                )
+            return plan, drops
+    worst = max(drops, key=lambda each: each.drop)
+    loss = f"{plan.label} loses {points(worst)}, --max-drop is {job.max_drop:g}"
+    if any(each.low > most for each, most in zip(drops, bench.allowed, strict=True)) and not forced:
+        raise DropError(
+            f"{'central ruins accuracy' if 'central' in plan.label else 'accuracy is lost'}: {loss}"
+        )
+    job.warn(loss)
+    return plan, drops
+
+
+def points(drop: Comparison) -> str:
+    return (
+        f"{drop.drop:.2f} points of {drop.metric} on {drop.samples} held-out samples "
+        f"(95 % interval {drop.low:.2f} to {drop.high:.2f})"
+    )
