@@ -40,13 +40,6 @@ def product(a, b):
     return m * n, e + f
 
 
-def float_product(a, b):
-    """The same, rounded to a float32."""
-    m, e = product(a, b)
-    m, shift = _round(m, 0, _FLOAT_BITS)
-    return m, e + shift
-
-
 def quantize_multiplier(number, divisor=(1, 0)):
     """(m, s) with number / divisor ~ m * 2**(s - 31) and m in 2**30 .. 2**31 - 1, or (0, 0) below 2**-32.
 
@@ -120,8 +113,11 @@ def shift_right(x, by):
 
 
 @micropython.viper
-def wide(x: int, bias_high: int, bias_low: int, m_high: int, m_low: int, shift: int) -> int:
+def wide(x: int, bias_high: int, bias_low: int, m_high: int, m_low: int, shift: int, once: int) -> int:
     """(x + bias) * m * 2**(shift - 31), rounded as TFLite does and clamped to -512..512, for |x + bias| < 2**31.
+
+    TFLite rounds the doubled high product and again the right shift, halves away from zero; FULLY_CONNECTED rounds
+    once, halves upward.
 
     bias_high counts from -2**15, shift from -31; m and bias are halves of 16 bits. Kernels call this for the rare
     channels whose bias or multiplier is too large for their own arithmetic.
@@ -144,13 +140,16 @@ def wide(x: int, bias_high: int, bias_low: int, m_high: int, m_low: int, shift: 
     low = x & 0xFFFF
     a = high * m_low + (((low >> 1) * m_low + (((low & 1) * m_low) >> 1)) >> 15)
     b = low * m_high
-    y = (a >> 15) + (b >> 15) + (((a & 0x7FFF) + (b & 0x7FFF) + 0x4000) >> 15) + ((high * m_high) << 1)
+    nudge = 0x4000
+    if once and right:
+        nudge = 0
+    y = (a >> 15) + (b >> 15) + (((a & 0x7FFF) + (b & 0x7FFF) + nudge) >> 15) + ((high * m_high) << 1)
     if right:
         half = 1 << (right - 1)
         mask = half - 1 + half
         rest = y & mask
         threshold = mask >> 1
-        if y < 0:
+        if y < 0 and not once:
             threshold += 1
         y >>= right
         if rest > threshold:

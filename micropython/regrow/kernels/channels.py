@@ -10,14 +10,14 @@ import micropython
 
 from ..errors import PackError
 from ..graph import CONSTANT, INT8, INT32, WEIGHTS
-from ..quant import BIAS, WIDE, float_product, product, quantize_multiplier, split
+from ..quant import BIAS, WIDE, product, quantize_multiplier, split
 
 TERMS = 16384
 """The most weights a channel may have, so that sums stay within 30 bits."""
 SLACK = 8
 """Bytes behind a tile or column that kernels may read or change."""
 
-_RECORD = 5
+_RECORD = 6
 
 
 def check(node, options):
@@ -36,11 +36,10 @@ def check(node, options):
     return x, weights, bias, y
 
 
-def make_table(node, weights, sums, plan, in_double=True):
+def make_table(node, weights, sums, plan, once=False):
     """The table of an op; `sums` holds per channel the sum of its weights and is used up.
 
-    Multipliers are input scale * weight scale / output scale; TFLite computes the product in double, but for
-    FULLY_CONNECTED with one scale as a float32.
+    Multipliers are input scale * weight scale / output scale; `once` tells that sums are rounded once.
     """
     x, tensor, bias, y = node.inputs[0], node.inputs[1], node.inputs[2:], node.outputs[0]
     channels = len(sums)
@@ -57,17 +56,16 @@ def make_table(node, weights, sums, plan, in_double=True):
     for channel in range(channels):
         if scale is None or not weights.scales.common:
             scale = weights.scales[channel]
-            multiply = product if in_double else float_product
-            m, shift = quantize_multiplier(multiply(x.scale, scale), divisor)
+            m, shift = quantize_multiplier(product(x.scale, scale), divisor)
         folded = -(x.zero_point + 128) * sums[channel]
         whole = biases[channel]
         right = -shift
-        if shift > 0 or abs(whole) + bound >= BIAS:
+        if shift > 0 or (once and not shift) or abs(whole) + bound >= BIAS:
             if abs(whole) + bound >> 31:
                 raise PackError("an op of the graph has a bias that overflows its sums")
             whole_high, whole_low = (whole >> 16) + 0x8000, whole & 0xFFFF
             right = WIDE + len(wide) // _RECORD
-            wide += (whole_high, whole_low, m >> 16, m & 0xFFFF, shift + 31)
+            wide += (whole_high, whole_low, m >> 16, m & 0xFFFF, shift + 31, once)
             whole = 0
         row = 3 * channel
         rows[row] = whole + folded + BIAS

@@ -25,7 +25,6 @@ class Conv:
     def __init__(self, node, plan):
         dense = node.code == 9
         x, weights, _, y = check(node, 1 if dense else 6)
-        self.dense = dense
         if dense:
             if len(weights.shape) != 2:
                 raise PackError("a FULLY_CONNECTED of the graph has weights of rank %d" % len(weights.shape))
@@ -61,7 +60,7 @@ class Conv:
             "i",
             (x.place, y.place, height, width, depth, rows, columns, channels)
             + kernel + steps + dilations + before
-            + (x.zero_point + 128, low, high, y.zero_point + 128, terms, column, gather, aligned),
+            + (x.zero_point + 128, low, high, y.zero_point + 128, terms, column, gather, aligned, dense),
         )
 
     def prepare(self, node, plan, buffers):
@@ -76,8 +75,7 @@ class Conv:
             tile = self._grow(first)
             for row in range(len(tile) // terms):
                 sums[first + row] = sum_levels(tile, row * terms, 1, terms)
-        double = not (self.dense and self.weights.scales.common)
-        self.table = make_table(node, self.weights, sums, plan, double)
+        self.table = make_table(node, self.weights, sums, plan, self.params[24])
 
     def run(self, buffers):
         self.weights.rewind()
@@ -137,6 +135,12 @@ def conv(
     length = p[21]
     gather = p[22]
     aligned = p[23]
+    # FULLY_CONNECTED rounds once, halves upward; the others round the product, and the shift away from zero
+    nudge = 0x4000
+    away = -1
+    if p[24]:
+        nudge = 0
+        away = 0
     skip = 1
     if low != out_zero:
         skip = -0x20000000
@@ -272,14 +276,14 @@ def conv(
                         l = s & 0x7FFF
                         m_high = t[1] >> 16
                         m_low = t[1] & 0xFFFF
-                        y = (((((l * m_low) >> 15) + h * m_low) >> 1) + l * m_high + 0x4000) >> 15
+                        y = (((((l * m_low) >> 15) + h * m_low) >> 1) + l * m_high + nudge) >> 15
                         y += h * m_high
                         if right:
-                            y = (y + (1 << (right - 1)) + (y >> 31)) >> right
+                            y = (y + (1 << (right - 1)) + ((y >> 31) & away)) >> right
                         y += out_zero
                 else:
-                    e = ptr32(uint(extra) + 20 * (right - _WIDE))
-                    y = int(wide(s, e[0], e[1], e[2], e[3], e[4])) + out_zero
+                    e = ptr32(uint(extra) + 24 * (right - _WIDE))
+                    y = int(wide(s, e[0], e[1], e[2], e[3], e[4], e[5])) + out_zero
                 if y < low:
                     y = low
                 if y > high:

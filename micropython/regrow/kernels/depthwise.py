@@ -195,8 +195,8 @@ def depthwise(s: int, a: ptr8, arena: ptr8, scratch: ptr8, table: ptr32, p: ptr3
                             y = (y + (1 << (right - 1)) + (y >> 31)) >> right
                         y += out_zero
                 else:
-                    e = ptr32(uint(extra) + 20 * (right - _WIDE))
-                    y = int(wide(s, e[0], e[1], e[2], e[3], e[4])) + out_zero
+                    e = ptr32(uint(extra) + 24 * (right - _WIDE))
+                    y = int(wide(s, e[0], e[1], e[2], e[3], e[4], e[5])) + out_zero
                 if y < low:
                     y = low
                 if y > high:
