@@ -1,6 +1,10 @@
 """Lowering to the device graph: equal to TFLite bit for bit, planned without overlaps, refusing the rest."""
 
 import io
+import os
+import shutil
+import subprocess
+import sysconfig
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,7 @@ from regrow.executor import Executor
 from regrow.graph import ACTIVATION, Graph, Op, Tensor
 from regrow.reader import Reader
 from regrow_host import graphfile, planner, tflite
+from regrow_host.encode import raw
 from regrow_host.lower import Lowered, graph_bytes, lower, strip_ends
 from regrow_host.tflite import Model, ModelError
 
@@ -25,6 +30,8 @@ Array = NDArray[Any]
 Weights = dict[int, tuple[Array, Array]]
 
 INT8 = np.dtype(np.int8)
+SCRIPTS = sysconfig.get_path("scripts") + os.pathsep + os.environ.get("PATH", os.defpath)
+MICROPYTHON = shutil.which("micropython", path=SCRIPTS)
 
 
 @dataclass
@@ -62,7 +69,7 @@ def parse(data: bytes) -> Graph:
 
 def execute(graph: Graph, weights: Weights, x: Array) -> Array:
     sources = {number: Source(*each) for number, each in weights.items()}
-    return Executor(graph, sources.__getitem__).run([x])[0]
+    return Executor(graph, lambda number: sources[number]).run([x])[0]
 
 
 def reference(data: bytes, x: Array) -> Array:
@@ -186,13 +193,13 @@ def test_float_ends_are_folded() -> None:
 
 
 def break_operator(name: str, **options: int) -> Model:
-    model = small_network().model()
+    model: Model = small_network().model()
     for operator in model.operators:
         if operator.name == name:
             for option, value in options.items():
                 setattr(operator.options, option, value)
-            return model
-    raise AssertionError(name)
+            break
+    return model
 
 
 SUPPORTED = {
@@ -267,7 +274,7 @@ def test_asymmetric_weights_are_refused() -> None:
 def test_missing_options_and_inputs_are_refused() -> None:
     for change in ({"options": None}, {"inputs": (0,)}, {"inputs": ()}):
         model = small_network().model()
-        model.operators[0] = replace(model.operators[0], **change)  # type: ignore[arg-type]
+        model.operators[0] = replace(model.operators[0], **change)
         with pytest.raises(ModelError, match=r"operator 0 \(CONV_2D\)"):
             lower(model)
 
@@ -277,7 +284,7 @@ def overlaps(graph: Graph) -> list[tuple[int, int]]:
     first, last = dict.fromkeys(graph.inputs, -1), dict.fromkeys(graph.outputs, len(graph.ops))
     for n, op in enumerate(graph.ops):
         last.update((i, max(last.get(i, n), n)) for i in op.inputs)
-    permitted = set()
+    permitted: set[tuple[int, int]] = set()
     for n, op in enumerate(graph.ops):
         first.update((i, n) for i in op.outputs)
         if op.code in (planner.ADD, planner.RESHAPE):
@@ -321,6 +328,56 @@ def test_add_and_reshape_work_in_place() -> None:
     offsets = {lowered.graph.tensors[i].offset for op in (add, reshape) for i in op.outputs}
     assert offsets <= {lowered.graph.tensors[i].offset for i in add.inputs}
     assert len(offsets) == 1
+
+
+BOARD_PLAN = """
+from regrow.executor import Plan, _build
+from regrow.reader import Reader
+
+class Pack:
+    def part(self, role, use, number=0):
+        return "graph" if role == 1 else "weights%d" % number
+
+    def reader(self, name):
+        with open(name, "rb") as file:
+            size = file.seek(0, 2)
+        return Reader(open(name, "rb"), 0, size)
+
+plan = Plan(Pack())
+graph = plan.graph()
+steps = [_build(node, plan) for node in graph.nodes]
+print(graph.arena + plan.tile + plan.scratch)
+"""
+
+
+@pytest.mark.skipif(MICROPYTHON is None, reason="micropython is not installed")
+def test_memory_is_what_the_board_asks_for(tmp_path: Path) -> None:
+    lowered = lower(small_network().model())
+    (tmp_path / "graph").write_bytes(graph_bytes(lowered))
+    for each in lowered.weights:
+        assert each.levels is not None
+        part = raw.encode(each.levels.reshape(-1), each.scales, inner=each.inner)
+        (tmp_path / f"weights{each.number}").write_bytes(part)
+    run = subprocess.run(
+        [str(MICROPYTHON), "-c", BOARD_PLAN],
+        env=os.environ | {"MICROPYPATH": f"{Path(__file__).parents[1] / 'micropython'}:.frozen"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.stdout.split() == [str(planner.memory(lowered.graph))], run.stderr
+
+
+def test_limits_of_the_board_are_refused() -> None:
+    with pytest.raises(ModelError, match=r"operator 1 \(FULLY_CONNECTED\): it has 16640 weights per channel"):
+        lower(Builder((1, 8, 8, 1)).conv(260).dense(1).model())
+    net = Builder((1, 4, 4, 2)).conv(2)
+    net.add(net.last)
+    net.tensors[net.last].scales = np.full(1, 1e-9, np.float32)
+    with pytest.raises(ModelError, match=r"operator 1 \(ADD\): it has an output scale far below"):
+        lower(net.model())
 
 
 @pytest.mark.shared

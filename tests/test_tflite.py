@@ -13,6 +13,7 @@ from regrow_host import tflite
 from regrow_host.tflite import ModelError, Tensor
 
 interpreter = pytest.importorskip("ai_edge_litert.interpreter")
+schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
 
 Array = NDArray[Any]
 MODES: list[Mode] = ["int8", "float32", "float16", "dynamic"]
@@ -205,7 +206,7 @@ def test_a_file_that_refers_to_itself_does_not_hang() -> None:
     model.tensors.append(Tensor("long", (1,) * 20000, "int8"))
     model.tensors.extend(Tensor("", (), "int8") for _ in range(20000))
     data = bytearray(tflite.build(model))
-    root = tflite.schema.Model.GetRootAs(data)
+    root = schema.Model.GetRootAs(data)
     table = root.Subgraphs(0)._tab
     start = table.Vector(table.Offset(4))
     target = start + 4 + int.from_bytes(data[start + 4 : start + 8], "little")

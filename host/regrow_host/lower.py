@@ -18,6 +18,8 @@ from . import graphfile, planner, tflite
 from .tflite import Model, ModelError, Operator, Subgraph, WeightTensor
 
 INT8 = np.dtype(np.int8)
+MAX_TERMS = 16384  # products of 8 bits that stay within 30 bits when summed
+ADD_RANGE = 1 << 20  # what ADD scales its inputs up by
 
 
 @dataclass(frozen=True)
@@ -109,13 +111,14 @@ class _Lowering:
         else:
             inputs = [self.activation(i, where) for i in operator.inputs]
         outputs = tuple(self.activation(i, where) for i in operator.outputs)
-        op = Op(operator.code, tuple(inputs), outputs, options)
         given = tuple(self.tensors[i] if i >= 0 else None for i in inputs)
+        node = Node(options, given, tuple(self.tensors[i] for i in outputs))
         try:
-            KERNELS[op.code].check(Node(options, given, tuple(self.tensors[i] for i in outputs)))
+            KERNELS[operator.code].check(node)
         except PackError as error:
             raise ModelError(f"{where} {error}") from error
-        return op
+        _check_limits(operator.name, node, where)
+        return Op(operator.code, tuple(inputs), outputs, options)
 
     def layer_inputs(self, operator: Operator, where: str) -> list[int]:
         source, filters, *bias = operator.inputs
@@ -169,6 +172,21 @@ class _Lowering:
         self.tensors.append(tensor)
         self.ids[index] = len(self.tensors) - 1
         return self.ids[index]
+
+
+def _check_limits(name: str, node: Node, where: str) -> None:
+    """Raise ModelError for what numpy's kernels run but the board's cannot, whose sums have 31 bits."""
+    x, *others = (tensor for tensor in node.inputs if tensor is not None)
+    output = node.outputs[0]
+    if name in tflite.WEIGHT_OPERATORS:
+        terms = others[0].size // output.shape[-1]
+        if terms > MAX_TERMS:
+            raise ModelError(f"{where} has {terms} weights per channel, the limit is {MAX_TERMS}")
+    elif name == "ADD":
+        if not x.shape == others[0].shape == output.shape:
+            raise ModelError(f"{where} adds tensors of different shapes")
+        if output.scale < 2 * max(x.scale, others[0].scale) / ADD_RANGE:
+            raise ModelError(f"{where} has an output scale far below the scales of its inputs")
 
 
 def _conv(options: Any, where: str) -> bytes:

@@ -1,17 +1,24 @@
-"""Where each activation stands in the arena: lifetimes, in-place operators, greedy placement by size."""
+"""The board's memory: where each activation stands in the arena, and what its executor needs besides."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from regrow.graph import ACTIVATION, Graph, Op
+from regrow.graph import ACTIVATION, Graph, Node, Op
 
 from .tflite import OPERATOR_CODES
 
 ALIGNMENT = 4  # so that kernels may load words
 TRIES = 100
 
+TILE = 4096  # bytes of weights that the board grows at one time, but one row at least
+SLACK = 8  # bytes behind a tile or column that its kernels may read
+ADD_TABLES = 2048
+
 ADD = OPERATOR_CODES["ADD"]
+CONV_2D = OPERATOR_CODES["CONV_2D"]
+DEPTHWISE_CONV_2D = OPERATOR_CODES["DEPTHWISE_CONV_2D"]
+FULLY_CONNECTED = OPERATOR_CODES["FULLY_CONNECTED"]
 RESHAPE = OPERATOR_CODES["RESHAPE"]
 
 
@@ -112,3 +119,41 @@ def _in_place(graph: Graph, n: int, output: int, blocks: dict[int, Block]) -> Bl
 
 def _overwritable(op: Op) -> tuple[int, ...]:
     return {ADD: op.inputs, RESHAPE: op.inputs[:1]}.get(op.code, ())
+
+
+def memory(graph: Graph) -> int:
+    """Bytes the board's executor needs for activations and tiles: what the manifest calls the arena.
+
+    The planned arena, the largest tile of weights and the largest scratch that an op asks for
+    (`plan.need` in micropython/regrow/kernels).
+    """
+    needs = [_tile_and_scratch(op.code, node) for op, node in graph.nodes()]
+    return (
+        graph.arena
+        + max((tile for tile, _ in needs), default=0)
+        + max((need for _, need in needs), default=0)
+    )
+
+
+def _tile_and_scratch(code: int, node: Node) -> tuple[int, int]:
+    if code == ADD:
+        return 0, ADD_TABLES
+    if code not in (CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED):
+        return 0, 0
+    image, taps, *_ = node.inputs
+    assert image is not None
+    assert taps is not None
+    if code == DEPTHWISE_CONV_2D:
+        return taps.size + SLACK, taps.size + _window(node, image.shape[3], taps.shape)
+    channels, terms = taps.shape[0], taps.size // taps.shape[0]
+    tile = min(channels, max(1, TILE // terms)) * terms + SLACK
+    gathers = code == CONV_2D and taps.shape[1:3] != (1, 1)
+    return tile, -(-terms // 8) * 8 + SLACK if gathers else 0
+
+
+def _window(node: Node, depth: int, taps: tuple[int, ...]) -> int:
+    """Bytes of the padded image rows that one row of a depthwise convolution's output needs."""
+    _, stride_w, dilation_h, dilation_w, *_ = node.options
+    rows = (taps[1] - 1) * dilation_h + 1
+    columns = (node.outputs[0].shape[2] - 1) * stride_w + (taps[2] - 1) * dilation_w + 1
+    return rows * columns * depth
