@@ -55,12 +55,12 @@ class Manifest:
         self.targets = reader.u8()
         self.arena = reader.u32()
         count = reader.u16()
-        if not 1 <= self.version < 1 << 31:
-            raise PackError(f"version {self.version} is not in 1 to 2^31 - 1")
-        if not 1 <= self.targets <= 3:
-            raise PackError(f"targets {self.targets} are unknown")
-        if self.arena and not self.targets & USE_EXECUTOR:
-            raise PackError("a pack without the executor's target needs no arena")
+        if (
+            not 1 <= self.version < 1 << 31
+            or not 1 <= self.targets <= 3
+            or (self.arena and not self.targets & USE_EXECUTOR)
+        ):
+            raise PackError("the manifest has a version, targets or arena out of range")
         if reader.left != count * _RECORD:
             raise PackError(f"the manifest's list of {count} parts has {reader.left} bytes")
         self._records = memoryview(data)[reader.position :]
@@ -83,16 +83,17 @@ class Manifest:
     def _check_parts(self):
         seen = set()
         for part in self.parts:
-            if not ROLE_GRAPH <= part.role <= ROLE_PROBE:
-                raise PackError(f"role {part.role} is unknown")
-            if not part.use or part.use & ~self.targets:
-                raise PackError(f"use {part.use} of the {part} is not among the pack's targets")
-            if part.number and part.role != ROLE_WEIGHTS:
-                raise PackError(f"the {part} has a number")
-            if (part.role == ROLE_GRAPH and part.use != USE_EXECUTOR) or (
-                part.role == ROLE_SKELETON and part.use != USE_LITERT
+            if (
+                not ROLE_GRAPH <= part.role <= ROLE_PROBE
+                or not part.use
+                or part.use & ~self.targets
+                or (part.number and part.role != ROLE_WEIGHTS)
+                or (part.role == ROLE_GRAPH and part.use != USE_EXECUTOR)
+                or (part.role == ROLE_SKELETON and part.use != USE_LITERT)
             ):
-                raise PackError(f"use {part.use} does not fit the {part}")
+                raise PackError(
+                    f"the manifest has a part of role {part.role}, use {part.use} and number {part.number}"
+                )
             for use in (USE_LITERT, USE_EXECUTOR):
                 if part.use & use:
                     key = _key(part.role, use, part.number)
@@ -208,7 +209,7 @@ class Pack:
         while reader.left:
             count = min(_PIECE, reader.left)
             reader.readinto(piece, count)
-            digest.update(piece[:count])
+            digest.update(piece if count == _PIECE else piece[:count])
         if digest.digest() != part.sha256:
             raise PackError(f"the {part} is damaged: its bytes do not have the SHA-256 in the manifest")
         self._verified.add(part.sha256)

@@ -1,5 +1,7 @@
 """SHA-512 (FIPS 180-4), which boards have no module for."""
 
+from array import array
+
 _MASK = (1 << 64) - 1
 
 
@@ -32,17 +34,20 @@ def sha512(data):
     """The digest of `data`, 64 bytes."""
     # The standard's constants are the first 64 bits of the fractions of roots of primes.
     primes = _primes(80)
-    rounds = [_root(prime << 192, 3) & _MASK for prime in primes]
     state = [_root(prime << 128, 2) & _MASK for prime in primes[:8]]
-    padding = bytes((111 - len(data)) % 128)
-    data += b"\x80" + padding + (8 * len(data)).to_bytes(16, "big")
+    rounds = array("Q", primes)
+    for i, prime in enumerate(primes):
+        rounds[i] = _root(prime << 192, 3) & _MASK
+    words = array("Q", bytes(128))
+    data += b"\x80" + bytes((111 - len(data)) % 128) + (8 * len(data)).to_bytes(16, "big")
     for start in range(0, len(data), 128):
-        _compress(state, rounds, data[start : start + 128])
-    return b"".join(word.to_bytes(8, "big") for word in state)
+        for i in range(16):
+            words[i] = int.from_bytes(data[start + 8 * i : start + 8 * i + 8], "big")
+        _compress(state, rounds, words)
+    return b"".join([word.to_bytes(8, "big") for word in state])
 
 
-def _compress(state, rounds, block):
-    words = [int.from_bytes(block[i : i + 8], "big") for i in range(0, 128, 8)]
+def _compress(state, rounds, words):
     a, b, c, d, e, f, g, h = state
     for i in range(80):
         if i > 15:
