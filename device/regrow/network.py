@@ -70,7 +70,7 @@ class Network:
         several = len(self.inputs) > 1
         if several and not (isinstance(x, (list, tuple)) and len(x) == len(self.inputs)):
             raise InputError(f"{self.name} takes a list of {len(self.inputs)} inputs")
-        given = [_array(each) for each in (x if several else [x])]  # type: ignore[union-attr]
+        given = [_array(each) for each in (x if several else [x])]  # type: ignore[union-attr,arg-type]
         layouts = [_layout(array, info) for array, info in zip(given, self.inputs, strict=True)]
         if len(set(layouts)) > 1:
             raise InputError(f"the inputs for {self.name} have different numbers of samples")
