@@ -31,6 +31,8 @@ class Network:
         self.inputs = [TensorInfo(tensor) for tensor in executor.inputs]
         self.outputs = [TensorInfo(tensor) for tensor in executor.outputs]
         executor.inputs = executor.outputs = None
+        self._given = [None]
+        self._taken = [None]
         self._executor = executor
         self.close = pack.close
 
@@ -40,8 +42,8 @@ class Network:
         Bytes-like buffers hold the integers of the tensor's type, array('f') real units; a list of buffers where
         the network has several inputs or outputs. Raises InputError for anything else, before y is touched.
         """
-        given = x if isinstance(x, (list, tuple)) else (x,)
-        taken = y if isinstance(y, (list, tuple)) else (y,)
+        given = _several(x, self._given)
+        taken = _several(y, self._taken)
         _check(given, self.inputs, "input")
         _check(taken, self.outputs, "output")
         arena = self._executor.arena
@@ -60,11 +62,19 @@ class Network:
                 flip(arena, info.place, taken[i], 0, info.size)
 
 
+def _several(buffers, one):
+    """A list of buffers; one alone goes into the list kept for it, as predict allocates nothing."""
+    if isinstance(buffers, list) or isinstance(buffers, tuple):  # noqa: SIM101 (a tuple would be allocated)
+        return buffers
+    one[0] = buffers
+    return one
+
+
 def _check(buffers, infos, what):
     if len(buffers) != len(infos):
         raise InputError("%d buffers were given for %d %ss" % (len(buffers), len(infos), what))
     for i in range(len(infos)):
-        if isinstance(buffers[i], (str, list, tuple)) or (what == "output" and isinstance(buffers[i], bytes)):
+        if isinstance(buffers[i], str) or (what == "output" and isinstance(buffers[i], bytes)):
             raise InputError("the %s must be a bytearray, memoryview or array" % what)
         if len(buffers[i]) != infos[i].size:
             raise InputError("the %s holds %d values where %d are needed" % (what, len(buffers[i]), infos[i].size))

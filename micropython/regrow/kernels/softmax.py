@@ -1,10 +1,12 @@
 """SOFTMAX in fixed point, as TFLite's reference kernel computes it with gemmlowp's functions.
 
-Q(n) is a 32-bit fixed-point number with n integer bits; 1 in Q(0) is 2**31 - 1. Plain Python: the tensors are small.
+Q(n) is a 32-bit fixed-point number with n integer bits; 1 in Q(0) is 2**31 - 1. The table and the reciprocal are
+computed in plain Python.
 """
 
 from array import array
 
+import micropython
 from micropython import const
 
 from ..errors import PackError
@@ -14,6 +16,7 @@ from ..quant import high_mul, product, quantize_multiplier, shift_right
 _ONE = 0x7FFFFFFF
 _DIFFERENCE_BITS = const(5)
 _SUM_BITS = const(12)
+_LONGEST = const(512)
 _EXP_OF_POWERS = (1672461947, 1302514674, 790015084, 290630308, 39332535, 720401, 242)
 """exp(-2**k) in Q(0) for k = -2..4."""
 
@@ -31,6 +34,8 @@ class Softmax:
         x, y = node.inputs[0], node.outputs[0]
         if x.shape != y.shape or not x.shape or x.kind == WEIGHTS or x.dtype or y.dtype != INT8:
             raise PackError("a SOFTMAX of the graph has values of another shape or type than int8")
+        if x.shape[-1] > _LONGEST:
+            raise PackError("a SOFTMAX of the graph has rows of %d values, over %d" % (x.shape[-1], _LONGEST))
         if y.scale != 0x3B800000 or y.zero_point != -128:
             raise PackError("a SOFTMAX of the graph has an output scale other than 1/256")
         self.source, self.target, self.count = x.place, y.place, x.count
@@ -52,23 +57,63 @@ class Softmax:
 
     def run(self, buffers):
         arena, exp, depth = buffers.arena, self.exp, self.depth
-        for row in range(0, self.count, depth):
-            source = self.source + row
-            top = total = 0
-            for i in range(depth):
-                value = arena[source + i]
-                if value > top:
-                    top = value
-            for i in range(depth):
-                total += shift_right(exp[top - arena[source + i]], _SUM_BITS)
+        row = 0
+        while row < self.count:
+            top = highest(arena, self.source + row, depth)
+            total = sum_of_exp(arena, self.source + row, depth, top, exp)
             bits = 0
             while total >> bits:
                 bits += 1
             scale = _one_over_one_plus((total << 32 - bits) - _ONE - 1)
-            shift = _SUM_BITS - 32 + bits + 31 - 8
-            for i in range(depth):
-                value = shift_right(high_mul(scale, exp[top - arena[source + i]]), shift)
-                arena[self.target + row + i] = value if value < 255 else 255
+            divide(arena, self.source + row, self.target + row, depth, top, exp, scale, _SUM_BITS - 9 + bits)
+            row += depth
+
+
+@micropython.viper
+def highest(arena: ptr8, source: int, depth: int) -> int:
+    """The largest of `depth` values."""
+    x = ptr8(uint(arena) + source)
+    top = 0
+    i = 0
+    while i < depth:
+        if x[i] > top:
+            top = x[i]
+        i += 1
+    return top
+
+
+@micropython.viper
+def sum_of_exp(arena: ptr8, source: int, depth: int, top: int, exp: ptr32) -> int:
+    """The sum, in Q(_SUM_BITS), of exp of each value less the largest."""
+    x = ptr8(uint(arena) + source)
+    total = 0
+    i = 0
+    while i < depth:
+        total += ((exp[top - x[i]] >> (_SUM_BITS - 1)) + 1) >> 1
+        i += 1
+    return total
+
+
+@micropython.viper
+def divide(arena: ptr8, source: int, target: int, depth: int, top: int, exp: ptr32, scale: int, shift: int):
+    """exp times the sum's reciprocal, its mantissa `scale` in Q(0), shifted right to units of 1/256."""
+    x = ptr8(uint(arena) + source)
+    out = ptr8(uint(arena) + target)
+    high = scale >> 16
+    low = scale & 0xFFFF
+    i = 0
+    while i < depth:
+        e = exp[top - x[i]]
+        m_high = e >> 16
+        m_low = e & 0xFFFF
+        a = high * m_low + (((low >> 1) * m_low + (((low & 1) * m_low) >> 1)) >> 15)
+        b = low * m_high
+        y = (a >> 15) + (b >> 15) + (((a & 0x7FFF) + (b & 0x7FFF) + 0x4000) >> 15) + ((high * m_high) << 1)
+        y = ((y >> (shift - 1)) + 1) >> 1
+        if y > 255:
+            y = 255
+        out[i] = y
+        i += 1
 
 
 def _exp(a):
