@@ -1,6 +1,7 @@
 """The numpy executor against TFLite's int8 reference kernels, bit for bit."""
 
 import struct
+import tracemalloc
 from collections.abc import Callable, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -222,6 +223,30 @@ def test_small_tiles_and_pieces_change_nothing(monkeypatch: pytest.MonkeyPatch) 
     net.check(DEPTHWISE_CONV_2D, bytes([2, 2, 1, 1, 0, 0]))
     net = Builder(4)
     net.layer((1, 30), (11, 30), 0, (1, 11))
+    net.check(FULLY_CONNECTED, bytes([0]))
+
+
+def test_memory_does_not_grow_with_the_weights() -> None:
+    """4 million weights, 32 MB as float64."""
+    x = Tensor(ACTIVATION, INT8, (1, 2048), 0.5, 0)
+    matrix = Tensor(WEIGHTS, INT8, (2048, 2048))
+    y = Tensor(ACTIVATION, INT8, (1, 2048), 0.5, 0)
+    graph = Graph((x, matrix, y), (Op(FULLY_CONNECTED, (0, 1), (2,), bytes(1)),), (0,), (2,), 4096)
+    weights = Levels(np.ones(1 << 22, np.int8), np.ones(1, np.float32))
+    executor = Executor(graph, lambda _: weights)
+    given_input = np.ones((1, 1, 2048), np.int8)
+    tracemalloc.start()
+    executor.run([given_input])
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 << 20
+
+
+def test_samples_beyond_a_batch_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = Builder(5)
+    net.layer((1, 40), (7, 40), 0, (1, 7))
+    net.check(FULLY_CONNECTED, bytes([0]))
+    monkeypatch.setattr("regrow.executor.ACTIVATIONS", 100)
     net.check(FULLY_CONNECTED, bytes([0]))
 
 

@@ -6,7 +6,7 @@ import struct
 import sys
 import tracemalloc
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
 from types import ModuleType
@@ -92,6 +92,30 @@ def test_real_inputs_are_rounded_half_away_from_zero_and_clamped() -> None:
         given = np.broadcast_to((steps / 128)[:, None, None, None], shape)
         wanted = network.predict(np.broadcast_to(levels[:, None, None, None], shape))
         np.testing.assert_array_equal(network.predict(given), (wanted.astype(np.float32) + 128) / 256)
+
+
+class TwoInTwoOut:
+    """An engine that hands a float input and a uint8 input on."""
+
+    backend = "numpy"
+    inputs = outputs = (
+        TensorInfo((1, 2), np.dtype(np.float32), 0, 0),
+        TensorInfo((3,), np.dtype(np.uint8), 0.5, 10),
+    )
+
+    def run(self, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+        return list(inputs)
+
+
+def test_several_inputs_and_outputs_are_lists() -> None:
+    network = Network("two", 1, TwoInTwoOut(), lambda: None)
+    floats, integers = network.predict([np.ones((4, 2)), np.full((4, 3), 12, np.uint8)])
+    assert (floats.shape, integers.shape) == ((4, 2), (4, 3))
+    assert (floats.dtype, integers.dtype) == (np.float32, np.float32)
+    assert (integers == 1).all()
+    for wrong in ([np.ones((1, 2))], [np.ones((4, 2)), np.ones((5, 3))], np.ones((2, 2))):
+        with pytest.raises(InputError):
+            network.predict(wrong)
 
 
 @pytest.mark.parametrize(

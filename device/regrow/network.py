@@ -72,15 +72,16 @@ class Network:
             raise InputError(f"{self.name} takes a list of {len(self.inputs)} inputs")
         given = [_array(each) for each in (x if several else [x])]  # type: ignore[union-attr,arg-type]
         layouts = [_layout(array, info) for array, info in zip(given, self.inputs, strict=True)]
-        if len(set(layouts)) > 1:
+        if len({layout.samples for layout in layouts}) > 1:
             raise InputError(f"the inputs for {self.name} have different numbers of samples")
+        layout = _Layout(layouts[0].samples, all(layout.batch for layout in layouts))
         real = any(array.dtype.kind == "f" for array in given)
         arrays = [
             _quantized(array, info).reshape(-1, *info.shape)
             for array, info in zip(given, self.inputs, strict=True)
         ]
         outputs = [
-            _with_layout(_real(array, info) if real else array, info, layouts[0])
+            _with_layout(_real(array, info) if real else array, info, layout)
             for array, info in zip(self._engine.run(arrays), self.outputs, strict=True)
         ]
         return outputs if len(outputs) > 1 else outputs[0]
