@@ -194,19 +194,26 @@ def test_probe(data: bytes) -> None:
         probe.run(network, reader_of(data))
 
 
-def slot_with(folder: Path, role: int, data: bytes) -> Path:
-    """A slot with the network, rightly signed, whose part of that role has other bytes."""
-    slot, parts = folder / "slot", folder / "parts"
-    slot.mkdir(exist_ok=True)
-    parts.mkdir(exist_ok=True)
+@pytest.fixture(scope="module")
+def slot(folder: Path) -> Path:
+    """The network as a device keeps it."""
+    (folder / "parts").mkdir()
+    (folder / "A").mkdir()
+    with open_pack(NETWORK) as pack:
+        for part in pack.manifest.parts:
+            (folder / "parts" / part.sha256.hex()).write_bytes(read(pack, part))
+    return folder / "A"
+
+
+def swap(slot: Path, role: int, data: bytes) -> None:
+    """Put `data` in place of the part of that role, rightly signed."""
     with open_pack(NETWORK) as pack:
         manifest = pack.head.manifest
         for part in pack.manifest.parts:
-            content = data if part.role == role else read(pack, part)
-            manifest = manifest.replace(entry(read(pack, part)), entry(content))
-            (parts / sha256(content).hexdigest()).write_bytes(content)
+            if part.role == role:
+                manifest = manifest.replace(entry(read(pack, part)), entry(data))
+    (slot.parent / "parts" / sha256(data).hexdigest()).write_bytes(data)
     (slot / "head").write_bytes(Head(public_key(KEY), KEY.sign(signed_message(manifest)), manifest).data)
-    return slot
 
 
 def entry(content: bytes) -> bytes:
@@ -216,8 +223,8 @@ def entry(content: bytes) -> bytes:
 
 @given(damaged([blob for blob in blobs(ROLE_SKELETON) if len(blob) > 100]))
 @fuzz
-def test_skeleton(folder: Path, data: bytes) -> None:
-    slot = slot_with(folder, ROLE_SKELETON, data)
+def test_skeleton(slot: Path, data: bytes) -> None:
+    swap(slot, ROLE_SKELETON, data)
     with bounded(), open_pack(slot) as pack:
         done = 0
         for piece in skeleton.pieces(pack):
@@ -228,9 +235,9 @@ def test_skeleton(folder: Path, data: bytes) -> None:
 
 @given(damaged([blob for blob in blobs(ROLE_GRAPH) if len(blob) > 100]))
 @fuzz
-def test_executor(folder: Path, data: bytes) -> None:
+def test_executor(slot: Path, data: bytes) -> None:
     """A graph that its parser accepts runs, or is refused when it is loaded."""
-    slot = slot_with(folder, ROLE_GRAPH, data)
+    swap(slot, ROLE_GRAPH, data)
     with bounded(), regrow.load(slot, "numpy") as network:
         if sum(np.prod(info.shape) for info in network.inputs) < 1000:
             xs = [np.zeros(info.shape, info.dtype) for info in network.inputs]
