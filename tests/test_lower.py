@@ -42,9 +42,8 @@ class Source:
     scales: Array
     position: int = 0
 
-    @property
-    def count(self) -> int:
-        return self.levels.size
+    def __post_init__(self) -> None:
+        self.count = self.levels.size
 
     def rewind(self) -> None:
         self.position = 0
@@ -69,7 +68,7 @@ def parse(data: bytes) -> Graph:
 
 def execute(graph: Graph, weights: Weights, x: Array) -> Array:
     sources = {number: Source(*each) for number, each in weights.items()}
-    return Executor(graph, lambda number: sources[number]).run([x])[0]
+    return Executor(graph, sources.__getitem__).run([x])[0]
 
 
 def reference(data: bytes, x: Array) -> Array:
@@ -328,6 +327,21 @@ def test_add_and_reshape_work_in_place() -> None:
     offsets = {lowered.graph.tensors[i].offset for op in (add, reshape) for i in op.outputs}
     assert offsets <= {lowered.graph.tensors[i].offset for i in add.inputs}
     assert len(offsets) == 1
+
+
+DAMAGED = Builder((1, 4, 4, 2)).conv(2).depthwise().reshape(1, 32).dense(3).softmax().bytes()
+
+
+@given(st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 255)), min_size=1, max_size=4))
+def test_damaged_models_are_lowered_or_refused(changes: list[tuple[float, int]]) -> None:
+    data = bytearray(DAMAGED)
+    for place, value in changes:
+        data[8 + int(place * (len(data) - 8))] = value
+    try:
+        graph = lower(tflite.read(bytes(data))).graph
+    except ModelError:
+        return
+    assert overlaps(graph) == []
 
 
 BOARD_PLAN = """

@@ -90,12 +90,14 @@ class _Lowering:
     def result(self) -> Lowered:
         inputs = tuple(self.activation(i, "boards cannot run the model: it") for i in self.model.inputs)
         ops = tuple(self.op(index, operator) for index, operator in enumerate(self.model.operators))
+        outputs = tuple(self.activation(i, "boards cannot run the model: it") for i in self.model.outputs)
+        room = sum(tensor.nbytes for tensor in self.tensors)
+        graph = Graph(tuple(self.tensors), ops, inputs, outputs, room)
         try:
-            outputs = tuple(self.ids[i] for i in self.model.outputs)
-            graph = planner.plan(Graph(tuple(self.tensors), ops, inputs, outputs, arena=0))
             graph.check()
-        except (PackError, KeyError) as error:
+        except PackError as error:
             raise ModelError(f"boards cannot run the model: {error}") from error
+        graph = planner.plan(graph)
         return Lowered(graph, self.weights, self.biases)
 
     def op(self, index: int, operator: Operator) -> Op:
@@ -148,10 +150,10 @@ class _Lowering:
 
     def filter(self, index: int, where: str) -> int:
         """The id of a filter."""
-        if index in self.ids:
-            return self.ids[index]
         if index not in self.numbers:
             raise ModelError(f"{where} has weights that are not constant")
+        if index in self.ids:
+            return self.ids[index]
         tensor = self.model.tensors[index]
         if tensor.dtype != "int8":
             raise ModelError(f"{where} has {tensor.dtype} weights, boards run int8 only")

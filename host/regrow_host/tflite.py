@@ -42,6 +42,11 @@ WEIGHT_OPERATORS: dict[str, tuple[int, int, Kind]] = {
     "FULLY_CONNECTED": (1, 0, "dense"),
 }
 
+# How many inputs the operators that this module looks into must have.
+INPUTS = {OPERATOR_CODES[name]: 2 for name in WEIGHT_OPERATORS} | {
+    OPERATOR_CODES[name]: 1 for name in ("QUANTIZE", "DEQUANTIZE")
+}
+
 Kind = Literal["dense", "conv", "depthwise"]
 Precision = Literal["float32", "float16", "dynamic", "int8", "other"]
 
@@ -328,14 +333,19 @@ class _Reader:
         if operator.BuiltinOptions2Type() or operator.LargeCustomOptionsSize():
             name = OPERATOR_NAMES.get(code, str(code))
             raise ModelError(f"operator {name} has options of a form that regrow does not read")
+        inputs = self.integers(operator.InputsLength(), operator.InputsAsNumpy)
+        outputs = self.integers(operator.OutputsLength(), operator.OutputsAsNumpy)
+        needed = INPUTS.get(code, 0)
+        if needed and (len(inputs) < needed or -1 in inputs[:needed] or not outputs):
+            raise ModelError(f"the .tflite file is damaged: operator {OPERATOR_NAMES[code]} lacks tensors")
         custom = self.integers(operator.CustomOptionsLength(), operator.CustomOptionsAsNumpy)
         mutating = self.integers(
             operator.MutatingVariableInputsLength(), operator.MutatingVariableInputsAsNumpy
         )
         return Operator(
             code,
-            self.integers(operator.InputsLength(), operator.InputsAsNumpy),
-            self.integers(operator.OutputsLength(), operator.OutputsAsNumpy),
+            inputs,
+            outputs,
             self.options(operator),
             version,
             custom_code,
