@@ -91,7 +91,9 @@ def activation_range(activation: int, scale: float, zero_point: int, dtype: np.d
 
 
 def _level(real: float, scale: float) -> int:
-    return int(round_half_away(np.float32(real) / np.float32(scale)))
+    with np.errstate(over="ignore"):
+        steps = np.clip(np.float32(real) / np.float32(scale), -(2**30), 2**30)
+    return int(round_half_away(steps))
 
 
 def quantize(x: Array, scale: float, zero_point: int, dtype: np.dtype[Any]) -> Array:

@@ -29,7 +29,9 @@ def _check_softmax(node: Node) -> None:
     need_form(node, (1,), 4)
     x, output = values(node.inputs[0]), values(node.outputs[0])
     (beta,) = struct.unpack("<f", node.options)
-    need(math.isfinite(beta) and beta > 0, f"has beta {beta}")
+    need(len(x.shape) > 0, "has an input without axes")
+    steep = math.isfinite(beta) and beta * x.scale * (1 << (31 - DIFFERENCE_BITS)) > 1
+    need(steep, f"has beta {beta} for an input of scale {x.scale}")
     need_shape(output, x.shape)
     need((output.scale, output.zero_point) == (1 / 256, -128), "has an output scale other than 1/256")
 
