@@ -85,11 +85,11 @@ def _histogram(levels: npt.NDArray[np.int8]) -> tuple[int, _Counts]:
 
 
 def _bytes(counts: _Counts, precision: int) -> float:
-    """Bytes of the frequency table and of the coded levels."""
-    frequencies = quantize(counts, precision)
-    present = counts > 0
-    bits = (counts[present] * (precision - np.log2(frequencies[present]))).sum()
-    return float(bits / 8 + 1 + (frequencies >= 128).sum() + counts.size - 1)
+    """Bytes of the frequency table and of the coded levels, nearly: frequencies are not rounded here."""
+    occurring = counts[counts > 0].astype(np.float64)
+    frequencies = np.maximum(1, occurring * ((1 << precision) / occurring.sum()))
+    bits = (occurring * np.log2(frequencies.sum() / frequencies)).sum()
+    return float(bits / 8 + counts.size + (frequencies >= 128).sum())
 
 
 def _varint(value: int) -> bytes:
