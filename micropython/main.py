@@ -1,10 +1,10 @@
 """A board of the fleet: keeps the desired version running and classifies the samples of a file with it.
 
 Copy this file, the folder `regrow` and a `config.json` to the board (on the desktop: `micropython main.py
-[CONFIG]`). The config is that of regrow.agent and, as needed, `wifi` ({"ssid", "password"}), `samples` (a file
-for regrow.samples) and `rounds` (how often a version goes through them; 0: without end; default 1).
+[CONFIG]`). The config is that of regrow.agent and, as needed, `wifi` ({"ssid", "password"}), `samples` (a
+file for regrow.samples) and `rounds` (how often a version goes through them; 0: without end; default 1).
 A real device puts its sensor in the place of the samples.
-"""  # fmt: skip
+"""
 
 import gc
 import json
@@ -30,7 +30,7 @@ def connect_wifi(ssid, password):
         if station.isconnected():
             break
         time.sleep_ms(100)
-    try:
+    try:  # noqa: SIM105 (boards have no contextlib)
         ntptime.settime()
     except OSError:
         pass  # telemetry then tells the time since the board was switched on
@@ -54,7 +54,8 @@ class Classifier:
         if self._starts != agent.starts:
             self._starts = agent.starts
             self._left = self._rounds * self._samples.count
-            self._output = bytearray(_size(agent.network.outputs[0]))
+            self._output = bytearray(agent.network.outputs[0].size)
+            self._sign = 128 if agent.network.outputs[0].dtype == "int8" else 0
             self._samples.rewind()
         if self._rounds and not self._left:
             return False
@@ -62,21 +63,15 @@ class Classifier:
         label = self._samples.read(self._input)
         start = time.ticks_us()
         agent.network.predict(self._input, self._output)
-        agent.telemetry.add(time.ticks_diff(time.ticks_us(), start), _top1(self._output) == label)
+        microseconds = time.ticks_diff(time.ticks_us(), start)
+        agent.telemetry.add(microseconds, _top1(self._output, self._sign) == label)
         return True
 
 
-def _size(tensor):
-    size = 1
-    for dim in tensor.shape:
-        size *= dim
-    return size
-
-
-def _top1(output):
+def _top1(output, sign):
     best = 0
     for i in range(1, len(output)):
-        if output[i] ^ 128 > output[best] ^ 128:  # int8 in the order of unsigned bytes
+        if output[i] ^ sign > output[best] ^ sign:  # int8 in the order of unsigned bytes
             best = i
     return best
 
@@ -88,7 +83,11 @@ def main(path):
     if "wifi" in config:
         connect_wifi(config["wifi"]["ssid"], config["wifi"]["password"])
     agent = Agent(config)
-    classifier = Classifier(agent, Samples(config["samples"]), config.get("rounds", 1)) if "samples" in config else None
+    classifier = (
+        Classifier(agent, Samples(config["samples"]), config.get("rounds", 1))
+        if "samples" in config
+        else None
+    )
     working = False
     while True:
         agent.step(0 if working else 50)

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
 from regrow.errors import InputError
 
 MAGIC = b"RGS1"

@@ -8,15 +8,17 @@
 
 Do not keep `agent.network` over a `step`: an update drops the old network before it loads the new one.
 
-`config` is a dict: `broker` (mqtt://[user:pass@]host[:port] or mqtts://...), `id`, `trust` (public keys, 64 hex
-digits each), and as needed `groups`, `fleet`, `store` (folder), `storage_limit` (bytes), `interval` (seconds
-between telemetry messages), `keepalive` (seconds), `ca` (file with the CA's certificate for mqtts, DER),
-`ina219` (energy.py).
-"""  # fmt: skip
+`config` is a dict: `broker` (mqtt://[user:pass@]host[:port] or mqtts://...), `id`, `trust` (public keys, 64
+hex digits each), and as needed `groups`, `fleet`, `store` (folder), `storage_limit` (bytes), `interval`
+(seconds between telemetry messages), `keepalive` (seconds), `ca` (file with the CA's certificate for mqtts,
+DER), `ina219` (see energy.py).
+"""
 
 import json
 import time
 from binascii import unhexlify
+
+from micropython import const
 
 import regrow
 
@@ -28,10 +30,10 @@ from .store import Store
 from .telemetry import Telemetry
 from .update import Updater
 
-_LONGEST_DELAY = 30  # seconds between two attempts to connect; the first is 1 and they double
-_PROGRESS = 1000  # ms between two reports of a download's progress
-_PACKETS = 8  # received in one step
-_FETCH_WAIT = 20  # ms that a step may wait for a chunk
+_LONGEST_DELAY = const(30)  # seconds between two attempts to connect; the first is 1 and they double
+_PROGRESS = const(1000)  # ms between two reports of a download's progress
+_PACKETS = const(8)  # received in one step
+_FETCH_WAIT = const(20)  # ms that a step may wait for a chunk
 
 
 class Agent:
@@ -84,6 +86,8 @@ class Agent:
             self._client.close()
             self._connect_at = time.ticks_add(time.ticks_ms(), self._delay * 1000)
             self._delay = min(2 * self._delay, _LONGEST_DELAY)
+        except MemoryError:
+            print("regrow: too little heap to talk with the broker")
         self._obey()
         if self._updater.busy and not (self._changed and self._client.connected):
             self._updater.step()
@@ -150,8 +154,8 @@ class Agent:
         if self._states and (self._states[0] == "init" or not self._changed):
             client.publish(self._topic("state"), self._states.pop(0), True, 1)
         elif self._changed:
-            self._changed = False
             client.publish(self._topic("reported"), json.dumps(self._message()), True, 1)
+            self._changed = False
         elif time.ticks_diff(now, self._sent) >= self._interval:
             self._sent = now
             client.publish(self._topic("telemetry"), json.dumps(self.telemetry.message()))
@@ -176,7 +180,7 @@ class Agent:
                 return
             try:
                 self._updater.obey(payload, target)
-            except RegrowError as error:
+            except (RegrowError, MemoryError) as error:
                 print("regrow: ignored:", error)
 
     def _count(self):

@@ -21,13 +21,9 @@ class Estimate:
     """A constant power; `source` says where it comes from, as telemetry tells it."""
 
     def __init__(self, machine):
-        for name, milliwatts in ACTIVE_MILLIWATTS:
-            if name in machine:
-                break
-        else:
-            name, milliwatts = "generic", OTHER_MILLIWATTS
-        self._milliwatts = milliwatts
-        self.source = f"estimated: {name}, {milliwatts} mW while active"
+        known = [pair for pair in ACTIVE_MILLIWATTS if pair[0] in machine]
+        name, self._milliwatts = (known or [("generic", OTHER_MILLIWATTS)])[0]
+        self.source = f"estimated: {name} board, {self._milliwatts} mW while active"
 
     def milliwatts(self):
         return self._milliwatts
@@ -58,7 +54,7 @@ class Ina219:
 
 
 def meter(sensor=None):
-    """The meter of this board; `sensor` is the `ina219` of the config: scl, sda, maybe shunt_ohms, address."""
+    """The meter of this board; `sensor`: an INA219's scl, sda (pins), maybe id, shunt_ohms, address."""
     if sensor is None:
         return Estimate(getattr(sys.implementation, "_machine", sys.platform))
     from machine import I2C, Pin

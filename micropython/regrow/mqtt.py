@@ -11,12 +11,24 @@ import select
 import socket
 import time
 
+from micropython import const
+
 from .errors import DeliveryError
 
-_CLOSED, _OPENING, _GREETING, _CONNECTED = range(4)
-_CONNACK, _PUBLISH, _PUBACK, _SUBACK, _UNSUBACK, _PINGRESP = 2, 3, 4, 9, 11, 13
+_CLOSED = const(0)
+_OPENING = const(1)
+_GREETING = const(2)
+_CONNECTED = const(3)
+
+_CONNACK = const(2)
+_PUBLISH = const(3)
+_PUBACK = const(4)
+_SUBACK = const(9)
+_UNSUBACK = const(11)
+_PINGRESP = const(13)
+
 _REFUSALS = ("", "protocol version", "client id", "server unavailable", "user or password", "not authorized")
-_OPEN_LIMIT = 10_000  # ms from connect to CONNACK
+_OPEN_LIMIT = const(10_000)  # ms from connect to CONNACK
 
 
 class Client:
@@ -85,7 +97,9 @@ class Client:
         except OSError as error:
             if error.errno != errno.EINPROGRESS:
                 self.close()
-                raise DeliveryError(f"the broker {self.host}:{self.port} cannot be reached ({error})")
+                raise DeliveryError(
+                    f"the broker {self.host}:{self.port} cannot be reached ({error})"
+                ) from None
 
     def poll(self, wait_ms=0):
         """Handle one packet if there is one, after waiting at most `wait_ms` for it; True if there was.
@@ -175,7 +189,7 @@ class Client:
         if not events & select.POLLOUT:
             self._watch()
             return
-        try:
+        try:  # noqa: SIM105 (boards have no contextlib)
             # MicroPython names neither number everywhere: 6 is IPPROTO_TCP, 1 is TCP_NODELAY
             self._socket.setsockopt(6, getattr(socket, "TCP_NODELAY", 1), 1)
         except OSError:
@@ -194,7 +208,7 @@ class Client:
                 self._socket, server_hostname=self.host, do_handshake=False, **self._tls
             )
         except (OSError, ValueError) as error:
-            raise DeliveryError(f"TLS with the broker failed ({error})")
+            raise DeliveryError(f"TLS with the broker failed ({error})") from None
         self._poller.register(self._socket, select.POLLOUT)
 
     def _greet(self):
@@ -293,16 +307,20 @@ class Client:
             try:
                 count = self._socket.write(self._out_view[self._sent : self._end])
             except OSError as error:
-                raise self._broken(error)
+                raise self._broken(error) from None
             if count:
                 self._sent += count
                 self._spoke = time.ticks_ms()
         return self._sent == self._end
 
     def _wait_sent(self):
-        while not self._flush():
-            self._wait(select.POLLOUT, 100)
-            self._watch()
+        try:
+            while not self._flush():
+                self._wait(select.POLLOUT, 100)
+                self._watch()
+        except DeliveryError:
+            self.close()
+            raise
 
     def _broken(self, error):
         return DeliveryError(f"the connection to {self.host}:{self.port} broke ({error})")
@@ -311,7 +329,7 @@ class Client:
         try:
             count = self._socket.readinto(view)
         except OSError as error:
-            raise self._broken(error)
+            raise self._broken(error) from None
         if count == 0:
             raise self._broken("closed by the broker")
         if count:

@@ -1,8 +1,8 @@
 """Labelled samples in a file that a board reads one by one (written by regrow_host.samples).
 
-`RGS1`, u32 count, u32 bytes of a sample (little-endian); then per sample its bytes, the network's int8 inputs, and
-a u8 label.
-"""  # fmt: skip
+`RGS1`, u32 count, u32 bytes of a sample (little-endian); then per sample its bytes, the network's int8
+inputs, and a u8 label.
+"""
 
 import struct
 

@@ -15,6 +15,8 @@ import os
 from binascii import hexlify
 from hashlib import sha256
 
+from micropython import const
+
 from .errors import CapacityError, InputError, RegrowError
 from .pack import Head
 from .reader import Reader
@@ -22,8 +24,9 @@ from .topics import CHUNK
 
 SLOTS = ("A", "B")
 
-_PIECE = 512
-_LARGE = 1 << 30  # more than a board's flash; within its small integers
+_PIECE = const(512)
+_FOLDER = const(0x4000)
+_LARGE = const(1 << 30)  # more than a board's flash; within its small integers
 
 
 class Store:
@@ -88,21 +91,26 @@ class Store:
             return free
         used = 0
         for folder in ("", "/parts", "/A", "/B"):
-            for entry in os.listdir(self.root + folder):
-                used += _size(f"{self.root}{folder}/{entry}") or 0
+            for name in os.listdir(self.root + folder):
+                status = os.stat(f"{self.root}{folder}/{name}")
+                if not status[0] & _FOLDER:
+                    used += status[6]
         return max(0, min(free, self._limit - used))
 
     def make_room(self, needed, keep):
-        """See that `needed` bytes fit, if need be by giving up the version that does not run.
+        """See that `needed` bytes fit, if need be by deleting what is not kept, then the resting version.
 
         `keep`: the hashes of the update under way, in hex, in a row. Raises CapacityError with the bytes
         needed and there.
         """
-        self.collect(keep)
-        if self.room() < needed:
+        room = self.room()
+        if room < needed:
+            self.collect(keep)
+            room = self.room()
+        if room < needed:
             self.clear(self.free_slot)
             self.collect(keep)
-        room = self.room()
+            room = self.room()
         if room < needed:
             raise CapacityError(f"the update needs {needed} bytes of storage and {room} are free")
 
@@ -182,7 +190,7 @@ def _size(path):
 
 
 def _remove(path):
-    try:
+    try:  # noqa: SIM105 (boards have no contextlib)
         os.remove(path)
     except OSError:
         pass  # it was not there

@@ -57,7 +57,7 @@ class Desired:
             self.sequence = _count(fields["sequence"])
             self.signer = unhexlify(_digits(fields["signer"], 64))
             self.signature = unhexlify(_digits(fields["signature"], 128))
-        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RuntimeError, MemoryError) as error:
             raise DeliveryError(f"a desired message cannot be read: {error!r}") from None
 
     def message(self):

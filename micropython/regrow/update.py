@@ -6,10 +6,8 @@ from binascii import hexlify
 import regrow
 
 from .errors import BackendError, CapacityError, DeliveryError, PackError, RegrowError, SignatureError
-
 from .fetch import Fetcher
 from .pack import ROLE_PROBE, USE_EXECUTOR, open_pack
-from .store import SLOTS
 from .topics import Desired
 
 _ENDED = ("UPDATED", "FAILED")
@@ -136,8 +134,9 @@ class Updater:
             return
         self._set("DOWNLOADING")
         yield
-        store.make_room(desired.head, desired.pack.encode())
-        yield from self._fetch(desired.pack, desired.head)
+        if not store.has(desired.pack):
+            store.make_room(desired.head, desired.pack.encode())
+            yield from self._fetch(desired.pack, desired.head)
 
         head = store.head(store.path(desired.pack))
         manifest = head.verify(self._trust)
@@ -217,31 +216,34 @@ class Updater:
 
     def _start(self, letter):
         """Load a slot, whose head was verified when it came, and let it pass its probe."""
+        if self.network:
+            self.network.close()
         self.network = self.pack = None
         gc.collect()
         before = gc.mem_alloc()
-        folder = self._store.slot(letter)
-        network = None
         try:
-            pack = open_pack(folder)
-            network = regrow.load(folder)
-            for part in pack.manifest.parts:
-                if part.role == ROLE_PROBE and part.use & USE_EXECUTOR:
-                    from .probe import run
-
-                    run(network, pack.reader(part))
-            self.pack = hexlify(pack.head.id).decode()
-            pack.close()
+            self._load(self._store.slot(letter))
         except OSError as error:
-            raise PackError(f"the slot {letter} cannot be read: {error}") from None
+            raise PackError(f"slot {letter} cannot be read: {error}") from None
         except MemoryError:
-            network = None
             raise CapacityError(f"the network needs more heap than the {_free_heap()} bytes free") from None
-        self.network = network
         self.starts += 1
-        pack = None
         gc.collect()
         self._heap = gc.mem_alloc() - before
+
+    def _load(self, folder):
+        network = regrow.load(folder)
+        try:
+            pack = open_pack(folder)
+            try:
+                _probe(network, pack)
+            finally:
+                pack.close()
+        except Exception:
+            network.close()
+            raise
+        self.pack = hexlify(pack.head.id).decode()
+        self.network = network
 
     def _set(self, status, reason=""):
         self._record["status"] = status
@@ -252,6 +254,14 @@ class Updater:
                 self._steps = None
         self._store.write_update(self._record)
         self._on_change()
+
+
+def _probe(network, pack):
+    for part in pack.manifest.parts:
+        if part.role == ROLE_PROBE and part.use & USE_EXECUTOR:
+            from .probe import run
+
+            run(network, pack.reader(part))
 
 
 def _parts(manifest):
