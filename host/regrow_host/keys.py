@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from regrow.errors import InputError
 from regrow.store import read_public_key
 
+__all__ = ["home", "keygen", "public_key", "read_public_key", "signing_key", "trusted_keys"]
+
 
 def home() -> Path:
     """The folder of the key files."""
