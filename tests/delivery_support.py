@@ -41,7 +41,7 @@ class Mosquitto:
         self._config.write_text(
             f"listener {self.port} 127.0.0.1\nallow_anonymous true\nuser root\n"
             f"persistence true\npersistence_location {folder}/\n"
-            "autosave_on_changes true\nautosave_interval 1\n"
+            "autosave_interval 1\nset_tcp_nodelay true\n"
         )
         self.start()
 
@@ -92,11 +92,11 @@ class Device:
 
 
 class SlowLink:
-    """A way to a broker that lets `rate` bytes a second come from it, and counts them in `passed`."""
+    """A way to a broker: `down` bytes a second come from it, counted in `passed`, and `up` go there."""
 
-    def __init__(self, port: int, rate: float) -> None:
+    def __init__(self, port: int, down: float, up: float = 1e9) -> None:
         self._port = port
-        self._rate = rate
+        self._down, self._up = down, up
         self.passed = 0
         self._server = socket.create_server(("127.0.0.1", 0))
         self.url = f"mqtt://127.0.0.1:{self._server.getsockname()[1]}"
@@ -114,15 +114,15 @@ class SlowLink:
                 except OSError:
                     near.close()
                     continue
-                threading.Thread(target=self._pump, args=(near, far, False), daemon=True).start()
-                threading.Thread(target=self._pump, args=(far, near, True), daemon=True).start()
+                threading.Thread(target=self._pump, args=(near, near, far, self._up), daemon=True).start()
+                threading.Thread(target=self._pump, args=(near, far, near, self._down), daemon=True).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket, slow: bool) -> None:
+    def _pump(self, near: socket.socket, source: socket.socket, sink: socket.socket, rate: float) -> None:
         with suppress(OSError):
             while data := source.recv(8192):
-                if slow:
+                if source is not near:
                     self.passed += len(data)
-                    time.sleep(len(data) / self._rate)
+                time.sleep(len(data) / rate)
                 sink.sendall(data)
         for end in (source, sink):
             with suppress(OSError):

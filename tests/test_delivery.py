@@ -170,14 +170,13 @@ def test_a_killed_device_goes_on_where_it_was(
     until(lambda: link.passed > size // 2)
     pi.kill()
     until(lambda: kept(mosquitto.url, "state") == b"lost")
-    before = link.passed
     pi.start()
     update = ended(mosquitto.url, head)["update"]
     pi.kill()
     link.close()
     assert update["status"] == "UPDATED", update
     assert update["fetched"] == update["total"]
-    assert before + (link.passed - before) < 1.15 * size, "parts that had arrived came again"
+    assert link.passed < 1.15 * size, "parts that had arrived came again"
 
 
 def test_a_killed_broker_loses_no_time(
@@ -188,9 +187,12 @@ def test_a_killed_broker_loses_no_time(
     head = make_pack(tmp_path / "d.rgp", key, 1, digits_parts([100_000] * 10))
     size = (tmp_path / "d.rgp").stat().st_size
     database = tmp_path / "broker" / "mosquitto.db"
+    pushed = SlowLink(mosquitto.port, 1e9, 200_000)
 
     results = []
-    pushing = threading.Thread(target=lambda: results.append(push(tmp_path / "d.rgp", "--to", "pi")))
+    pushing = threading.Thread(
+        target=lambda: results.append(push(tmp_path / "d.rgp", "--to", "pi", "--broker", pushed.url))
+    )
     pushing.start()
     until(lambda: database.exists() and database.stat().st_size > size // 3)
     mosquitto.kill()
@@ -211,6 +213,7 @@ def test_a_killed_broker_loses_no_time(
     assert link.passed < 1.2 * size, "parts that had arrived came again"
     pi.kill()
     link.close()
+    pushed.close()
     assert push(tmp_path / "d.rgp", "--to", "pi")[1]["bytes_sent"] == 0
 
 
@@ -288,7 +291,7 @@ def test_only_newer_words_of_trusted_keys_are_obeyed(
     ("option", "bytes_", "reason"),
     [("--storage-limit", "100000", "bytes of storage"), ("--memory-limit", "1000", "bytes of memory")],
 )
-def test_a_pack_that_is_too_big_is_refused_before_it_comes(
+def test_a_pack_that_is_too_big_is_refused_before_it_comes(  # noqa: PLR0917
     mosquitto: Mosquitto,
     key: Ed25519PrivateKey,
     push: Push,
@@ -338,7 +341,7 @@ def test_a_push_nobody_answers_ends_in_time(key: Ed25519PrivateKey, push: Push, 
     assert result["devices"]["nobody"]["status"] == "UNKNOWN"
 
 
-def test_watch_and_status_show_the_fleet(
+def test_watch_and_status_show_the_fleet(  # noqa: PLR0917
     mosquitto: Mosquitto,
     key: Ed25519PrivateKey,
     device: Device,
@@ -357,12 +360,12 @@ def test_watch_and_status_show_the_fleet(
     rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert rows[-1]["telemetry"]["samples"] > 0
 
-    publish(mosquitto.url, "regrow/device/[red]evil\x1b[2J/state", b"\x1b[31m[bold]x")
+    publish(mosquitto.url, "regrow/device/[red]evil/state", b"\x1b[31m[bold]x")
     publish(mosquitto.url, "regrow/device/odd/reported", b'{"model": 1, "update": [], "groups": 5}')
     monkeypatch.setenv("COLUMNS", "200")
     assert cli.main(["watch", "--broker", mosquitto.url, "--for", "2"]) == 0
     table = capsys.readouterr().out
-    for text in ("pi", "ready", "digits 1", "UPDATED", "[red]evil?[2J"):
+    for text in ("pi", "ready", "digits 1", "UPDATED", "[red]evil", "?[31m[bold]x"):
         assert text in table
     assert "\x1b" not in table
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from dataclasses import dataclass, field
 from urllib.parse import unquote, urlsplit
@@ -49,8 +50,15 @@ class Broker:
         """
         client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id=name, reconnect_on_failure=reconnect)
         client.connect_timeout = 5.0
+        client.on_socket_open = _send_at_once
         if self.user is not None:
             client.username_pw_set(self.user, self.password)
         if self.tls:
             client.tls_set_context(ssl.create_default_context())
         return client
+
+
+def _send_at_once(_client: mqtt.Client, _data: object, connection: mqtt.SocketLike) -> None:
+    """A pull is many small packets: none must wait for the answer to the one before (Nagle)."""
+    if isinstance(connection, socket.socket):
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -55,6 +55,7 @@ class Store:
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
+            self._lock.close()
             raise DeliveryError(f"the store {self.root} is in use by another regrow-device") from None
 
     def unlock(self) -> None:

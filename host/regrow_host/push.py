@@ -22,6 +22,7 @@ from regrow_host.fleet import Fleet
 from regrow_host.session import SETTLE, Session, keep_trying
 
 ENDED = ("UPDATED", "FAILED")
+HOLD = 2.5  # seconds in which a broker that saves every second has saved what it acknowledged
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,10 +47,17 @@ def run(args: argparse.Namespace) -> int:
     key = keys.signing_key(args.key)
     with open_pack(args.pack, keys.trusted_keys()) as pack, _progress() as bar:
         push = Push(pack, fleet, target, key, _show_bytes(bar))
-        keep_trying(broker, args.timeout, push.deliver)
-        bar.stop()
-        if args.wait:
-            keep_trying(broker, args.timeout, Following(push, args.wait, args.json).follow)
+        following = Following(push, args.wait or 0.0, args.json)
+
+        def work(session: Session) -> None:
+            push.deliver(session)
+            bar.stop()
+            if args.wait:
+                following.follow(session)
+            else:
+                session.hold(HOLD)
+
+        keep_trying(broker, args.timeout, work)
     result = push.result()
     if args.json:
         show_json(result)
@@ -94,7 +102,10 @@ class Push:
         return bool(self.devices) and all(update["status"] == "UPDATED" for update in self.devices.values())
 
     def deliver(self, session: Session) -> None:
-        """Publish the chunks that the broker lacks, then the desired version; all acknowledged."""
+        """Publish the chunks that the broker lacks, then the desired version; all acknowledged.
+
+        May be repeated: what is there by now is not sent again.
+        """
         desired = topics.desired(self.fleet, self.target)
         markers = {topics.marker(self.fleet, blob): blob for blob in self._sizes}
         found = session.retained([desired, *markers])
@@ -115,8 +126,12 @@ class Push:
             session.publish(topic, b"%d" % size)
             self._mine.add(blob)
         session.flush()
-        session.publish(desired, self._desired(found.get(desired, b"")))
-        session.flush()
+        last = _sequence(found.get(desired, b""))
+        if not self.sequence:
+            self.sequence = max(int(time.time()), last + 1)
+        if last < self.sequence:
+            session.publish(desired, self._desired())
+            session.flush()
 
     def result(self) -> dict[str, Any]:
         manifest = self.pack.manifest
@@ -142,9 +157,7 @@ class Push:
         while reader.left:
             yield reader.read(min(topics.CHUNK, reader.left))
 
-    def _desired(self, last: bytes) -> bytes:
-        """The signed message, with a sequence above that of the last one."""
-        self.sequence = max(int(time.time()), _sequence(last) + 1)
+    def _desired(self) -> bytes:
         manifest = self.pack.manifest
         size = self._sizes[self.id] + sum(part.size for part in manifest.parts)
         desired = topics.Desired(
@@ -161,12 +174,14 @@ class Following:
 
     def __init__(self, push: Push, seconds: float, quiet: bool) -> None:
         self._push = push
-        self._deadline = time.monotonic() + seconds
+        self._seconds = seconds
+        self._deadline = 0.0
         self._quiet = quiet
         self._console = Console(file=sys.stderr, highlight=False, soft_wrap=True)
 
     def follow(self, session: Session) -> None:
         """Fill `push.devices` until each has ended its update or the time is over."""
+        self._deadline = self._deadline or time.monotonic() + self._seconds
         kind, _, name = self._push.target.partition("/")
         fleet = Fleet(self._push.fleet)
         session.subscribe(fleet.topics(("state", "reported"), name if kind == "device" else "+"))

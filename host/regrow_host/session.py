@@ -126,6 +126,12 @@ class Session:
         with self._acknowledged:
             self._wait(lambda: self._waiting == 0)
 
+    def hold(self, seconds: float) -> None:
+        """Stay connected so long."""
+        with self._acknowledged:
+            if self._acknowledged.wait_for(self._lost.is_set, seconds):
+                raise LostConnection(f"the connection to {self._broker} broke")
+
     def _wait(self, condition: Callable[[], bool]) -> None:
         self._acknowledged.wait_for(lambda: self._lost.is_set() or condition())
         if self._lost.is_set():
