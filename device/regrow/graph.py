@@ -25,7 +25,8 @@ LIMIT = 1 << 31
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """One tensor. Which of `offset`, `number` and `data` counts depends on `kind`."""
+    """One tensor. Which of `offset`, `number`, `data` and `fill` (each byte of a variable at load) counts
+    depends on `kind`."""
 
     kind: int
     dtype: np.dtype[Any]
@@ -35,6 +36,7 @@ class Tensor:
     offset: int = 0
     number: int = 0
     data: Array | None = None
+    fill: int = 0
 
     @property
     def size(self) -> int:
@@ -166,7 +168,9 @@ def _tensor(reader: Reader) -> Tensor:
         raise PackError(f"a tensor of the graph has scale {scale} and zero point {zero_point}")
     if kind == CONSTANT:
         return Tensor(kind, dtype, shape, scale, zero_point, data=_constant(reader, dtype, shape, size))
-    return Tensor(kind, dtype, shape, scale, zero_point, offset=reader.varint())
+    offset = reader.varint()
+    fill = reader.u8() if kind == VARIABLE else 0
+    return Tensor(kind, dtype, shape, scale, zero_point, offset=offset, fill=fill)
 
 
 def _holds(dtype: np.dtype[Any], zero_point: int) -> bool:
