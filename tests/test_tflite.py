@@ -143,6 +143,12 @@ def test_a_bias_that_overflows_is_refused() -> None:
         tflite.with_weights(data, {weights.tensor: (weights.levels, weights.scales / 2**30)})  # type: ignore[dict-item]
 
 
+def test_operators_without_inputs_are_kept() -> None:
+    model = small_network().model()
+    model.operators.insert(0, tflite.Operator(tflite.OPERATOR_CODES["CALL_ONCE"], (), ()))
+    assert tflite.read(unchanged(tflite.build(model))).operators[0].name == "CALL_ONCE"
+
+
 def test_new_weights_must_have_shape_dtype_and_scales() -> None:
     data = small_network().bytes()
     first = tflite.weight_tensors(tflite.read(data))[0]

@@ -542,9 +542,10 @@ def with_weights(data: bytes, weights: Mapping[int, tuple[Array, NDArray[np.floa
     for operator in model.operators:
         index = _weights_of(operator)[0]
         scales = before[index].scales if index in weights else None
-        bias = operator.inputs[2] if len(operator.inputs) > 2 else -1
-        source = model.tensors[operator.inputs[0]]
-        if scales is None or bias < 0 or source.dtype != "int8":
+        if scales is None or len(operator.inputs) < 3 or operator.inputs[2] < 0:
+            continue
+        source, bias = model.tensors[operator.inputs[0]], operator.inputs[2]
+        if source.dtype != "int8":
             continue
         ints = _rescaled_bias(model.tensors[bias], scales, model.tensors[index].scales)
         if bias in biases and not np.array_equal(biases[bias][0], ints):
