@@ -199,13 +199,14 @@ def conv(
                             i = inside * depth
                             source = ptr8(uint(x) + ((iy * width + ix + before) * depth))
                             if aligned:
-                                words = ptr32(a)
-                                source_words = ptr32(source)
+                                halves = ptr16(a)
+                                source_halves = ptr16(source)
                                 a = ptr8(uint(a) + i)
                                 while i:
-                                    words[0] = source_words[0]
-                                    words = ptr32(uint(words) + 4)
-                                    source_words = ptr32(uint(source_words) + 4)
+                                    halves[0] = source_halves[0]
+                                    halves[1] = source_halves[1]
+                                    halves = ptr16(uint(halves) + 4)
+                                    source_halves = ptr16(uint(source_halves) + 4)
                                     i -= 4
                             while i:
                                 a[0] = source[0]

@@ -1,0 +1,447 @@
+"""The board's executor under the real MicroPython and, kernel by kernel, on ints of 32 bits."""
+
+import itertools
+import json
+import math
+import os
+import shutil
+import struct
+import subprocess
+import sysconfig
+from array import array
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import viper32
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from numpy.typing import NDArray
+from regrow import quant
+from regrow.executor import Executor
+from regrow.graph import ACTIVATION, CONSTANT, WEIGHTS, Graph, Op, Tensor
+from regrow.pack import ROLE_GRAPH, ROLE_WEIGHTS, USE_EXECUTOR, open_pack
+
+graphfile = pytest.importorskip("regrow_host.graphfile")
+lower = pytest.importorskip("regrow_host.lower")
+packing = pytest.importorskip("regrow_host.packing")
+raw = pytest.importorskip("regrow_host.encode.raw")
+tflite = pytest.importorskip("regrow_host.tflite")
+
+Array = NDArray[Any]
+
+BOARD = Path(__file__).parent.parent / "micropython"
+KERNELS = BOARD / "regrow" / "kernels"
+SCRIPTS = sysconfig.get_path("scripts") + os.pathsep + os.environ.get("PATH", os.defpath)
+MICROPYTHON = shutil.which("micropython", path=SCRIPTS)
+on_board = pytest.mark.skipif(MICROPYTHON is None, reason="micropython is not installed")
+
+ADD, AVERAGE_POOL_2D, CONV_2D, DEPTHWISE_CONV_2D = 0, 1, 3, 4
+FULLY_CONNECTED, MAX_POOL_2D, RESHAPE, SOFTMAX = 9, 17, 22, 25
+INT8, INT32 = np.dtype(np.int8), np.dtype(np.int32)
+SAMPLES = 3
+
+
+def micropython(script: str, folder: Path, *arguments: str, heap: str = "1m") -> str:
+    """What the script prints; its failure is the test's."""
+    (folder / "script.py").write_text(script)
+    run = subprocess.run(
+        [str(MICROPYTHON), "-X", f"heapsize={heap}", "script.py", *arguments],
+        env=os.environ | {"MICROPYPATH": f"{BOARD}:.frozen"},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+def write_pack(path: Path, graph: Graph, weights: Sequence[tuple[Array, Array, int]]) -> None:
+    """`weights`: levels, scales and inner of every weight number."""
+    parts = [packing.NewPart(ROLE_GRAPH, USE_EXECUTOR, 0, graphfile.write(graph))]
+    for number, each in enumerate(weights):
+        parts.append(packing.NewPart(ROLE_WEIGHTS, USE_EXECUTOR, number, raw.encode(*each)))
+    key = Ed25519PrivateKey.generate()
+    packing.build_pack(path, path.stem, 1, parts, arena=graph.arena, key=key)
+
+
+COMPARE = """
+import micropython, regrow, sys
+
+def compare(name):
+    net = regrow.load(name + ".rgp")
+    x = [bytearray(info.size) for info in net.inputs]
+    y = [bytearray(info.size) for info in net.outputs]
+    wanted = [bytearray(info.size) for info in net.outputs]
+    same = samples = 0
+    with open(name + ".bin", "rb") as file:
+        while file.readinto(x[0]):
+            for each in x[1:] + wanted:
+                file.readinto(each)
+            net.predict(x, y)
+            micropython.heap_lock()
+            net.predict(x, y)
+            micropython.heap_unlock()
+            samples += 1
+            same += y == wanted
+    net.close()
+    print(name, same, samples)
+
+for name in sys.argv[1:]:
+    compare(name)
+"""
+
+
+class Case:
+    """A network of one op with random tensors, as a pack and the samples it must compute."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+        self.tensors: list[Tensor] = []
+        self.weights: list[tuple[Array, Array, int]] = []
+        self.arena = 0
+
+    def scale(self) -> float:
+        return float(np.float32(np.exp(self.rng.uniform(-6, -2))))
+
+    def values(self, shape: Sequence[int], scale: float = 0.0, zero_point: int | None = None) -> None:
+        if zero_point is None:
+            zero_point = int(self.rng.choice([-128, 127, 0, self.rng.integers(-128, 128)]))
+        tensor = Tensor(ACTIVATION, INT8, tuple(shape), scale or self.scale(), zero_point, offset=self.arena)
+        self.arena += tensor.nbytes + int(self.rng.integers(0, 5))
+        self.tensors.append(tensor)
+
+    def layer(self, x: Sequence[int], filters: Sequence[int], axis: int, y: Sequence[int]) -> None:
+        """Input, filter, bias, output; some channels have a bias far beyond their weights, or almost none."""
+        self.values(x)
+        channels = filters[axis]
+        scales = np.exp(self.rng.uniform(-6, -2, channels)).astype(np.float32)
+        if axis == 0 and len(filters) == 2:
+            scales = scales[:1]
+        levels = self.rng.integers(-128, 128, tuple(filters), np.int8)
+        bias = self.rng.integers(-20000, 20000, channels, np.int32)
+        typical = self.tensors[0].scale * scales.mean() * math.sqrt(levels.size / channels) * 74 * 74
+        scale = float(np.float32(typical / 60 * np.exp(self.rng.uniform(-2, 2))))
+        if len(scales) > 1:
+            for channel in self.rng.choice(channels, channels // 4, replace=False):
+                scales[channel] *= 10.0 ** self.rng.uniform(-9, 2)
+                units = 60 * scale / (self.tensors[0].scale * float(scales[channel]))
+                bias[channel] = int(np.clip(units * self.rng.uniform(-2, 2), -(2**30), 2**30))
+        inner = math.prod(filters[1:]) if axis == 0 else 1
+        self.weights.append((levels, scales, inner))
+        self.tensors.append(Tensor(WEIGHTS, INT8, tuple(filters), number=0))
+        if self.rng.random() < 0.8:
+            self.tensors.append(Tensor(CONSTANT, INT32, bias.shape, data=bias))
+        self.values(y, scale)
+
+    def write(self, folder: Path, name: str, code: int, options: bytes) -> None:
+        last = len(self.tensors) - 1
+        inputs = tuple(i for i in range(last) if self.tensors[i].kind == ACTIVATION)
+        op = Op(code, tuple(range(last)), (last,), options)
+        graph = Graph(tuple(self.tensors), (op,), inputs, (last,), self.arena)
+        write_pack(folder / f"{name}.rgp", graph, self.weights)
+        shapes = [self.tensors[i].shape for i in inputs]
+        write_samples(folder, name, [self.rng.integers(-128, 128, (SAMPLES, *s), np.int8) for s in shapes])
+
+
+def write_samples(folder: Path, name: str, inputs: Sequence[Array]) -> None:
+    """Inputs and the outputs of the numpy executor, sample by sample."""
+    pack = open_pack(folder / f"{name}.rgp")
+    arrays = [*inputs, *Executor.of(pack).run(inputs)]
+    pack.close()
+    with (folder / f"{name}.bin").open("wb") as file:
+        for sample in zip(*arrays, strict=True):
+            file.writelines(array.tobytes() for array in sample)
+
+
+def draw_windows(rng: np.random.Generator, dilated: bool) -> tuple[Array, Array, Array, bytes]:
+    """Sizes of input, filter and output, and the option bytes."""
+    valid, activation = int(rng.integers(2)), int(rng.integers(4))
+    stride, taps = rng.integers(1, 4, 2), rng.integers(1, 5, 2)
+    dilation = rng.choice([1, 1, 2, 3], 2) if dilated else np.ones(2, int)
+    reach = valid * (taps - 1) * dilation
+    given = reach + rng.integers(1, 10, 2)
+    count = -(-(given - reach) // stride)
+    middle = dilation if dilated else taps
+    return given, taps, count, bytes([*stride, *middle, valid, activation])
+
+
+def draw(rng: np.random.Generator, folder: Path, name: str, code: int) -> None:
+    case = Case(rng)
+    depth, channels = int(rng.integers(1, 10)), int(rng.integers(1, 10))
+    activation = bytes([int(rng.integers(4))])
+    if code == CONV_2D:
+        given, taps, count, options = draw_windows(rng, True)
+        case.layer((1, *given, depth), (channels, *taps, depth), 0, (1, *count, channels))
+        case.write(folder, name, code, options)
+    elif code == DEPTHWISE_CONV_2D:
+        given, taps, count, options = draw_windows(rng, True)
+        channels = depth * int(rng.integers(1, 4))
+        case.layer((1, *given, depth), (1, *taps, channels), 3, (1, *count, channels))
+        case.write(folder, name, code, options)
+    elif code == FULLY_CONNECTED:
+        terms, units = int(rng.integers(1, 3000)), int(rng.integers(1, 40))
+        case.layer((1, terms), (units, terms), 0, (1, units))
+        case.write(folder, name, code, activation)
+    elif code == ADD:
+        shape = (1, *rng.integers(1, 9, 3))
+        for _ in range(3):
+            case.values(shape)
+        case.write(folder, name, code, activation)
+    elif code == SOFTMAX:
+        shape = (int(rng.integers(1, 4)), int(rng.integers(1, 300)))
+        case.values(shape, float(np.float32(np.exp(rng.uniform(-9, 2)))))
+        case.values(shape, 1 / 256, -128)
+        case.write(folder, name, code, struct.pack("<f", rng.choice([0.25, 1.0, 3.0])))
+    else:
+        given, _, count, options = draw_windows(rng, False)
+        case.values((1, *given, depth))
+        case.values((1, *count, depth), case.tensors[0].scale, case.tensors[0].zero_point)
+        case.write(folder, name, code, options)
+
+
+@on_board
+@pytest.mark.parametrize(
+    "code", [ADD, AVERAGE_POOL_2D, CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED, MAX_POOL_2D, SOFTMAX]
+)
+def test_random_networks_equal_numpy(code: int, tmp_path: Path) -> None:
+    """Bit for bit, and without an allocation in predict."""
+    rng = np.random.default_rng(code)
+    names = [str(i) for i in range(60)]
+    for name in names:
+        draw(rng, tmp_path, name, code)
+    lines = micropython(COMPARE, tmp_path, *names).splitlines()
+    assert lines == [f"{name} {SAMPLES} {SAMPLES}" for name in names]
+
+
+MODELS = {
+    "kws_dscnn": ("kws01", lambda z: np.round(z["x_test"] / z["scale"]) + z["zero_point"]),
+    "ic_resnet8": ("cifar10", lambda z: z["x_test"].astype(np.int16) - 128),
+    "vww_mobilenetv1_025": ("vww01", lambda z: z["x_test"].astype(np.int16) - 128),
+    "ad_autoencoder": ("ad01", lambda z: z["x_test"][:, :5].astype(np.float32).reshape(-1, 1, 640) * 4 + 89),
+}
+
+
+@on_board
+@pytest.mark.shared
+@pytest.mark.parametrize("name", MODELS)
+def test_real_networks_equal_tflite(name: str, shared: Path, tmp_path: Path) -> None:
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter")
+    model = (shared / f"models/mlperf_{name}_int8.tflite").read_bytes()
+    lowered = lower.lower(tflite.read(model))
+    weights = [(w.levels, w.scales, w.inner) for w in lowered.weights]
+    write_pack(tmp_path / f"{name}.rgp", lowered.graph, weights)
+
+    runner = interpreter.Interpreter(
+        model_content=model, experimental_op_resolver_type=interpreter.OpResolverType.BUILTIN_REF
+    )
+    runner.allocate_tensors()
+    given, output = runner.get_input_details()[0], runner.get_output_details()[0]["index"]
+    file, levels = MODELS[name]
+    with np.load(shared / f"data/{file}.npz") as data:
+        x = np.clip(levels(data)[:20], -128, 127).astype(np.int8).reshape(-1, *given["shape"])
+    with (tmp_path / f"{name}.bin").open("wb") as samples:
+        for sample in x:
+            runner.set_tensor(given["index"], sample)
+            runner.invoke()
+            samples.write(sample.tobytes() + runner.get_tensor(output).tobytes())
+    assert micropython(COMPARE, tmp_path, name).split() == [name, "20", "20"]
+
+
+REAL = """
+import json
+from array import array
+from regrow.kernels import real
+
+bits, scale, zero = json.load(open("case.json"))
+x = array("I", bits)
+out = bytearray(len(bits))
+print(real.quantize(x, out, 0, len(bits), scale, zero), list(out))
+"""
+
+
+@on_board
+def test_real_inputs_are_quantized_as_on_a_pi(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for scale, zero in ((0.1, -5), (1 / 255, -128), (3.7e-3, 127), (2.0, 0)):
+        ties = (rng.integers(-300, 300, 200) + 0.5) * np.float32(scale)
+        odd = [0, -0.0, 1e-40, 3e38, -3e38, np.inf, -np.inf]
+        x = np.concatenate([ties, rng.normal(0, 100 * scale, 200), odd]).astype(np.float32)
+        x[:100] = np.nextafter(x[:100], np.float32(0))
+        case = [x.view(np.uint32).tolist(), int(np.float32(scale).view(np.uint32)), zero + 128]
+        (tmp_path / "case.json").write_text(json.dumps(case))
+        count, _, found = micropython(REAL, tmp_path).partition(" ")
+        wanted = quant.quantize(x, scale, zero, INT8).astype(int) + 128
+        assert int(count) == len(x)
+        assert json.loads(found) == wanted.tolist()
+
+
+MULTIPLIER = """
+import json
+from regrow.quant import product, quantize_multiplier, split
+
+for x, w, y in json.load(open("case.json")):
+    print(*quantize_multiplier(product(x, w), split(y)))
+"""
+
+
+@on_board
+def test_multipliers_are_those_of_doubles(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    scales = np.exp(rng.uniform(-30, 5, (300, 3))).astype(np.float32)
+    scales[:20, 2] = scales[:20, 0]
+    (tmp_path / "case.json").write_text(json.dumps(scales.view(np.uint32).tolist()))
+    lines = micropython(MULTIPLIER, tmp_path).split()
+    x, w, y = scales.astype(np.float64).T
+    assert list(map(int, lines)) == np.stack(quant.quantize_multiplier(x * w / y), 1).reshape(-1).tolist()
+
+
+@on_board
+def test_a_network_too_large_is_refused_with_bytes(tmp_path: Path) -> None:
+    case = Case(np.random.default_rng(2))
+    case.layer((1, 200, 200, 4), (8, 1, 1, 4), 0, (1, 200, 200, 8))
+    case.write(tmp_path, "big", CONV_2D, bytes([1, 1, 1, 1, 0, 0]))
+    script = """
+import regrow
+from regrow.errors import CapacityError
+try:
+    regrow.load("big.rgp")
+except CapacityError as error:
+    print(error)
+"""
+    told = micropython(script, tmp_path, heap="200k")
+    assert "needs 48" in told, told
+    assert "are free" in told, told
+
+
+WIDE = viper32.load(BOARD / "regrow/quant.py").wide
+
+
+def exact(x: int, m: int, shift: int, once: bool) -> int:
+    """x * m * 2**(shift - 31) in whole numbers."""
+    if once:
+        return (x * m + (1 << (30 - shift))) >> (31 - shift)
+    high = ((x << max(shift, 0)) * m + (1 << 30)) >> 31
+    right = max(-shift, 0)
+    half = (1 << right) >> 1
+    return (high + half - (high < 0 < half)) >> right
+
+
+def test_wide_requantization_is_exact() -> None:
+    accs = (-(2**31) + 1, -(2**30), -65536, -32769, -1, 0, 1, 32767, 65535, 2**30 - 1, 2**31 - 1)
+    multipliers = (0, 2**30, 2**30 + 1, 0x5555AAAA, 2**31 - 65536, 2**31 - 1)
+    for x, m, shift, once in itertools.product(accs, multipliers, (-31, -30, -17, -9, -1, 0), (False, True)):
+        found = WIDE(0, (x >> 16) + 0x8000, x & 0xFFFF, m >> 16, m & 0xFFFF, shift + 31, once)
+        assert found == max(-512, min(512, exact(x, m, shift, once))), (x, m, shift, once)
+    for x, shift in itertools.product((-(2**20), -100, -1, 0, 1, 77, 2**29), (1, 5, 10)):
+        found = WIDE(x, 0x8000, 0, 0x4000, 1, shift + 31, 0)
+        assert found == max(-512, min(512, exact(x, 2**30 + 1, shift, False))), (x, shift)
+
+
+BIAS = 0x20000000
+ROWS = [
+    (bias, m, right)
+    for bias in (-1000, 0, 30000)
+    for m in (0, 2**30, 0x5555AAAA, 2**31 - 1)
+    for right in (0, 1, 9, 20, 31)
+]
+
+
+def table(weights: Array, zero: int, channels: int) -> "array[int]":
+    """Rows for weights (channels, terms) as levels."""
+    words = []
+    for channel in range(channels):
+        bias, m, right = ROWS[channel % len(ROWS)]
+        words += [bias - zero * int(weights[channel].sum(dtype=np.int64)) + BIAS, m, right]
+    return array("i", words)
+
+
+def wanted(acc: int, channel: int, zero: int, once: bool = False) -> int:
+    bias, m, right = ROWS[channel % len(ROWS)]
+    return max(0, min(255, exact(acc + bias, m, -right, once) + zero))
+
+
+@pytest.mark.parametrize("once", [False, True])
+@pytest.mark.parametrize(("activation", "weight"), [(0, -128), (255, -128), (0, 127), (255, 127), (None, None)])
+def test_conv_stays_within_32_bits(activation: int | None, weight: int | None, once: bool) -> None:
+    """A 3x3 window over 4 channels with padding, and one row of the longest length."""
+    kernel = viper32.load(KERNELS / "conv.py").conv
+    kernel.__wrapped__.__globals__["wide"] = WIDE
+    rng = np.random.default_rng(3)
+    channels = 2 if once else len(ROWS)
+    length = 16384 if once else 36
+    for zero in (0, 255):
+        x = rng.integers(0, 256, 16384 if once else 64, np.uint8)
+        w = rng.integers(-128, 128, (channels, length), np.int8)
+        if activation is not None:
+            x[:], w[:] = activation, weight
+        arena = bytearray(x.tobytes() + bytes(16 * channels))
+        size = (1, 1, 16384, 1, 1, channels, 1, 1) if once else (4, 4, 4, 4, 4, channels, 3, 3)
+        before = (0, 0) if once else (1, 1)
+        column = 16384 if once else 40
+        flags = (0, 1, 1) if once else (1, 1, 0)
+        p = array("i", (0, len(x), *size, 1, 1, 1, 1, *before, zero, 0, 255, 7, length, column, *flags))
+        tile = bytearray((w.astype(np.int16) + 128).astype(np.uint8).tobytes() + bytes(8))
+        kernel(0, arena, arena, tile, table(w, zero, channels), p, bytearray(64), 0, channels)
+        image = x.astype(int) - zero
+        if once:
+            patches = [image]
+        else:
+            padded = np.pad(image.reshape(4, 4, 4), ((1, 1), (1, 1), (0, 0)))
+            patches = [padded[i : i + 3, j : j + 3].reshape(-1) for i in range(4) for j in range(4)]
+        found = arena[len(x) :]
+        for i, patch in enumerate(patches):
+            for channel in range(channels):
+                acc = int(patch @ w[channel].astype(int))
+                assert found[i * channels + channel] == wanted(acc, channel, 7, once), (i, channel)
+
+
+@pytest.mark.parametrize(("activation", "weight"), [(0, -128), (255, -128), (0, 127), (255, 127)])
+def test_depthwise_stays_within_32_bits(activation: int, weight: int) -> None:
+    kernel = viper32.load(KERNELS / "depthwise.py").depthwise
+    kernel.__wrapped__.__globals__["wide"] = WIDE
+    channels = len(ROWS)
+    for zero in (0, 255):
+        x = bytearray([activation] * 9 * channels)
+        w = np.full((channels, 9), weight, np.int8)
+        p = (0, 0, 3, 3, channels, 3, 3, channels, 3, 3, 1, 1, 1, 1, 1, 1, zero, 0, 255, 7, 3, 5, 9 * channels)
+        scratch = bytearray([weight + 128] * 9 * channels) + bytes(15 * channels)
+        kernel(0, x, x, scratch, table(w, zero, channels), array("i", p))
+        for place, taps in enumerate((4, 6, 4, 6, 9, 6, 4, 6, 4)):
+            for channel in range(channels):
+                acc = taps * (activation - zero) * weight
+                assert x[place * channels + channel] == wanted(acc, channel, 7), (place, channel)
+
+
+def test_add_stays_within_32_bits() -> None:
+    kernel = viper32.load(KERNELS / "add.py").add
+    pairs = np.array(list(itertools.product((0, 1, 127, 254, 255), repeat=2)), np.uint8)
+    count = len(pairs)
+    for a_zero, b_zero, m, right, out_m, out_right in itertools.product(
+        (0, 255), (0, 255), (2**30, 2**31 - 1), (0, 7), (2**30, 2**31 - 1), (0, 18, 31)
+    ):
+        arena = bytearray(pairs.T.tobytes())
+        p = (0, count, 0, count, 0, 255, 3, out_m, out_right, a_zero, m, right, b_zero, 2**30, 0)
+        kernel(arena, bytearray(2048), array("i", p))
+        for found, (a, b) in zip(arena, pairs.astype(int).tolist(), strict=False):
+            total = exact((a - a_zero) << 20, m, -right, False) + exact((b - b_zero) << 20, 2**30, 0, False)
+            assert found == max(0, min(255, exact(total, out_m, -out_right, False) + 3))
+
+
+def test_pool_and_softmax_stay_within_32_bits() -> None:
+    pool = viper32.load(KERNELS / "pool.py").pool
+    arena = bytearray([255] * 16 + [0] * 4)
+    pool(0, arena, arena, array("i", (0, 16, 4, 4, 1, 2, 2, 4, 4, 4, 4, 2, 2, 0, 255, 0)))
+    assert arena[16:] == bytes([255] * 4)
+
+    softmax = viper32.load(KERNELS / "softmax.py")
+    exp = array("i", [2**31 - 1] * 256)
+    arena = bytearray(1024)
+    assert softmax.sum_of_exp(arena, 0, 512, 0, exp) == 512 << 19
+    softmax.divide(arena, 0, 512, 512, 0, exp, 2**31 - 1, 23)
+    assert set(arena[512:]) == {255}
+    softmax.divide(arena, 0, 512, 512, 0, exp, 2**31 - 1, 32)
+    assert set(arena[512:]) == {0}
