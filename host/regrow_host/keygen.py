@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from regrow.store import read_public_key
+
 from regrow_host import console, keys
 
 
@@ -15,5 +17,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     private, public = keys.keygen(args.out)
     console.show(f"private key: {private} (keep it to yourself)")
-    console.show(f"public key:  {public} ({keys.read_public_key(public).hex()})")
+    console.show(f"public key:  {public} ({read_public_key(public).hex()})")
     return 0

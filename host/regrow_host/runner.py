@@ -1,6 +1,7 @@
 """Run a `.tflite` over many samples by LiteRT, in real units."""
 
 from collections.abc import Callable
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ from numpy.typing import NDArray
 from regrow import quant
 from regrow.errors import BackendError, InputError
 from regrow.litert import _without_notices
+
+_LOCK = Lock()
 
 Floats = NDArray[np.float32]
 Predict = Callable[[Floats], Floats]
@@ -23,7 +26,7 @@ class Runner:
     def __init__(self, data: bytes, reference: bool = False) -> None:
         kernels = OpResolverType.BUILTIN_REF if reference else OpResolverType.AUTO
         try:
-            with _without_notices():
+            with _LOCK, _without_notices():
                 self._interpreter = Interpreter(
                     model_content=data, experimental_op_resolver_type=kernels, num_threads=1
                 )

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from regrow.errors import InputError
+from regrow.store import read_public_key
 
 from regrow_host import console, keys
 
@@ -13,7 +14,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    key = keys.read_public_key(args.key)
+    key = read_public_key(args.key)
     path = keys.home() / "trusted" / f"{key.hex()[:16]}.pub"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
