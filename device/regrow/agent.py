@@ -149,6 +149,7 @@ class Agent:
         client.reconnect_delay_set(1, LONGEST_DELAY)
         client.will_set(topics.of_device(self._fleet, self._device, "state"), "lost", qos=1, retain=True)
         client.on_connect = self._on_connect
+        client.on_connect_fail = lambda _client, _data: _log.warning("cannot reach %s", self._broker)
         client.on_disconnect = self._on_disconnect
         client.on_message = lambda _client, _data, message: self._events.put(message)
         return client

@@ -13,12 +13,12 @@ MODEL = Path("/proc/device-tree/model")
 # Watts of one busy core over idle: (all cores busy - idle) / cores. Figures and sources: docs/energy.md.
 # The first name that the board's model begins with counts.
 CORE_WATTS = (
-    ("Raspberry Pi 5", 1.2),
-    ("Raspberry Pi 4", 0.93),
-    ("Raspberry Pi 3 Model B Plus", 0.8),
+    ("Raspberry Pi 5", 1.5),
+    ("Raspberry Pi 4", 0.85),
+    ("Raspberry Pi 3 Model B Plus", 0.63),
     ("Raspberry Pi 3", 0.58),
     ("Raspberry Pi 2", 0.25),
-    ("Raspberry Pi Zero 2", 0.5),
+    ("Raspberry Pi Zero 2", 0.55),
     ("Raspberry Pi Zero", 0.8),
 )
 OTHER_WATTS = 1.0
