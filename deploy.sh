@@ -74,10 +74,35 @@ tests() {
     .venv/dev/bin/python -m pytest "$@"
 }
 
+# The Pi gets the device package alone, in an environment of its own; it needs Python 3.10 or newer.
+pi() {
+    say "copying regrow to $1"
+    tar -cz pyproject.toml constraints*.txt README.md LICENSE device host micropython/regrow |
+        ssh "$1" 'mkdir -p regrow && tar -xz -C regrow'
+    say "installing there"
+    ssh "$1" 'cd regrow && python3 -m venv .venv && .venv/bin/pip install --quiet ".[pi]" &&
+        .venv/bin/regrow-device --version'
+    say "run it there: regrow/.venv/bin/regrow-device run --broker mqtt://... --id ... --trust KEY.pub"
+}
+
+# The board gets .mpy files and main.py; its config.json is yours to write (fields: micropython/main.py).
+esp32() {
+    environment .venv/demo constraints.txt -e '.[host,demo]'
+    local build
+    build=$(mktemp -d)
+    .venv/demo/bin/python -c "import sys; from pathlib import Path; from regrow_host.boardfiles import build
+build(Path(sys.argv[1]), 'xtensawin')" "$build"
+    say "copying the runtime to the board at $1"
+    .venv/demo/bin/mpremote connect "$1" fs cp -r "$build/regrow" micropython/main.py :
+    rm -r "$build"
+    say "write config.json and copy it: mpremote connect $1 fs cp config.json :  (then reset the board)"
+}
+
 case "${1:-}" in
 demo) demo "${@:2}" ;;
 test) tests "${@:2}" ;;
-pi | esp32) die "not built yet" ;;
+pi) pi "${2:?usage: ./deploy.sh pi USER@HOST}" ;;
+esp32) esp32 "${2:?usage: ./deploy.sh esp32 PORT}" ;;
 *)
     usage >&2
     exit 2

@@ -24,6 +24,7 @@ import regrow
 from regrow import quant, topics
 from regrow.broker import Broker
 from regrow.errors import RegrowError
+from regrow_host.boardfiles import build
 from regrow_host.fleet import Fleet
 from regrow_host.keys import public_key, signing_key
 from regrow_host.samples import write_samples
@@ -35,7 +36,7 @@ from rich.table import Table
 HERE = Path(__file__).resolve().parent
 BIN = Path(sys.executable).parent
 MODEL, EVAL, CALIB = (HERE / name for name in ("digits.tflite", "digits_eval.npz", "digits_calib.npz"))
-BOARD = HERE.parent / "micropython"
+MAIN = HERE.parent / "micropython" / "main.py"
 MICROPYTHON = [str(BIN / "micropython"), "-X", "heapsize=128k"]
 DEVICES = ("demo-pi", "demo-board")
 PATIENCE = 180.0  # seconds that the devices get to install the pack and to classify all samples
@@ -49,11 +50,11 @@ def main() -> int:
     keep = parser.parse_args().keep
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.environ["PATH"] = f"{BIN}:{os.environ.get('PATH', '')}:/usr/sbin"
-    os.environ["MICROPYPATH"] = f"{BOARD}:.frozen"
     try:
         with ExitStack() as stack:
             work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="regrow-demo-")))
             os.environ["REGROW_HOME"] = str(work / "home")  # the demo's keys stay apart from the user's
+            os.environ["MICROPYPATH"] = f"{work / 'micropython'}:.frozen"
             demo(work, stack, keep)
     except RegrowError as error:
         console.print(f"[red]demo: {error}")
@@ -166,8 +167,9 @@ def board(url: str, pack: Path, work: Path) -> list[str]:
         "samples": str(work / "samples.bin"),
         "interval": 1,
     }
+    build(work / "micropython", "host")
     (work / "config.json").write_text(json.dumps(config))
-    return [*MICROPYTHON, str(BOARD / "main.py"), str(work / "config.json")]
+    return [*MICROPYTHON, str(MAIN), str(work / "config.json")]
 
 
 def watch(url: str, work: Path) -> Fleet:
