@@ -6,12 +6,12 @@ __version__ = "0.1.0"
 def load(path, trust=None):
     """A Network from a `.rgp` file or a slot's folder, ready to predict.
 
-    `trust`: the public keys whose packs may run; None checks no signature. Raises SignatureError, PackError, and
-    CapacityError, with the bytes needed and the bytes there, if the heap is too small.
+    `trust`: the public keys whose packs may run; None checks no signature. Raises SignatureError, PackError,
+    and CapacityError, with the bytes needed and the bytes there, if the heap is too small.
     """
-    from .executor import Executor  # noqa: PLC0415 (an agent imports regrow long before it runs a network)
-    from .network import Network  # noqa: PLC0415
-    from .pack import open_pack  # noqa: PLC0415
+    from .executor import Executor
+    from .network import Network
+    from .pack import open_pack
 
     pack = open_pack(path, trust)
     try:

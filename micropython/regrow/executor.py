@@ -34,7 +34,7 @@ class Plan:
         return Graph.parse(self._graph)
 
     def need(self, tile, scratch, channels=0):
-        """Have so many bytes for a tile of weights and as scratch of one op, and tables for so many channels."""
+        """Have so many bytes for a tile of weights, as scratch of an op, and tables for so many channels."""
         self.tile = max(self.tile, tile)
         self.scratch = max(self.scratch, scratch)
         self.channels += channels
@@ -46,8 +46,8 @@ class Plan:
         )
         if weights.count != tensor.count or weights.dtype:
             raise PackError(
-                "weights %d are %d of dtype %d, but the graph needs %d levels"
-                % (tensor.place, weights.count, weights.dtype, tensor.count)
+                f"weights {tensor.place} are {weights.count} of dtype {weights.dtype}, "
+                f"but the graph needs {tensor.count} levels"
             )
         return weights
 
@@ -69,8 +69,8 @@ class Buffers:
 class Executor:
     """A pack's network, ready to run: `.inputs` and `.outputs` are graph tensors, `.arena` their memory.
 
-    Raises PackError for a network that breaks the format or has an unknown op, CapacityError if the heap is too
-    small for it.
+    Raises PackError for a network that breaks the format or has an unknown op, CapacityError if the heap is
+    too small for it.
     """
 
     def __init__(self, pack):
@@ -88,7 +88,7 @@ class Executor:
             for step in self._steps:
                 step.prepare(nodes.pop(), plan, self._buffers)
         except MemoryError:
-            raise CapacityError("the heap of %d bytes is full before the network is loaded" % _heap()) from None
+            raise CapacityError(f"the heap of {_heap()} bytes is full before the network is loaded") from None
         gc.collect()
 
     def run(self):
@@ -100,7 +100,7 @@ class Executor:
 
 def _build(node, plan):
     if node.code not in _FAMILIES:
-        raise PackError("the graph has an op with operator code %d, which no kernel runs" % node.code)
+        raise PackError(f"the graph has an op with operator code {node.code}, which no kernel runs")
     package = __name__[: __name__.rfind(".")]
     module = __import__(package + ".kernels." + _FAMILIES[node.code], None, None, ("build",))
     return module.build(node, plan)
@@ -116,7 +116,7 @@ def _allocate(arena, plan):
             return Buffers(arena, plan.tile, plan.scratch)
     except MemoryError:
         pass
-    raise CapacityError("the network needs %d bytes of heap and %d of %d are free" % (needed, free, _heap()))
+    raise CapacityError(f"the network needs {needed} bytes of heap and {free} of {_heap()} are free")
 
 
 def _heap():

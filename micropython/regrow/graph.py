@@ -28,13 +28,13 @@ class Tensor:
         self.dtype = reader.u8()
         rank = reader.u8()
         if self.kind > VARIABLE or self.dtype >= len(_ITEM) or rank > _MAX_RANK:
-            raise PackError("a tensor of the graph has kind %d, dtype %d, rank %d" % (self.kind, self.dtype, rank))
+            raise PackError(f"a tensor of the graph has kind {self.kind}, dtype {self.dtype}, rank {rank}")
         self.shape = tuple([reader.varint() for _ in range(rank)])
         self.count = 1
         for size in self.shape:
             self.count *= size
             if not 0 < self.count <= _LIMIT:
-                raise PackError("a tensor of the graph has the impossible shape %s" % (self.shape,))
+                raise PackError(f"a tensor of the graph has the impossible shape {self.shape}")
         self.scale = self.zero_point = 0
         if self.kind == WEIGHTS:
             self.place = reader.varint()
@@ -46,17 +46,17 @@ class Tensor:
         size = self.count * _ITEM[self.dtype]
         if self.kind == CONSTANT:
             if reader.u8() or reader.varint() != size:
-                raise PackError("a constant of the graph does not have the %d bytes of its shape" % size)
+                raise PackError(f"a constant of the graph does not have the {size} bytes of its shape")
             self.place = reader.position
             reader.skip(size)
             return
         self.place = reader.varint()
         if self.place + size > arena:
-            raise PackError("a tensor of the graph does not fit in its arena of %d bytes" % arena)
+            raise PackError(f"a tensor of the graph does not fit in its arena of {arena} bytes")
 
 
 class Node:
-    """One op with its tensors: TFLite's builtin `.code`, `.inputs` (None if absent), `.outputs`, `.options`."""
+    """One op, its tensors: TFLite's builtin `.code`, `.inputs` (None if absent), `.outputs`, `.options`."""
 
     def __init__(self, reader, tensors):
         self.code = reader.u8()
@@ -73,7 +73,7 @@ class Graph:
     def __init__(self, reader):
         form = reader.u8()
         if form != 1:
-            raise PackError("the graph has form %d, but this version reads form 1" % form)
+            raise PackError(f"the graph has form {form}, but this version reads form 1")
         tensors, nodes, inputs, outputs = [reader.varint() for _ in range(4)]
         if tensors + nodes + inputs + outputs > reader.left or not (inputs and outputs):
             raise PackError("the graph lists more than it has bytes for, or no inputs or outputs")
@@ -85,7 +85,7 @@ class Graph:
         self.outputs = [_tensor(tensors, number) for number in outputs]
         self.nodes = [Node(reader, tensors) for _ in range(nodes)]
         if reader.left:
-            raise PackError("the graph is followed by %d bytes that belong to nothing" % reader.left)
+            raise PackError(f"the graph is followed by {reader.left} bytes that belong to nothing")
         self._check_order()
 
     @classmethod
@@ -112,7 +112,7 @@ class Graph:
 def _tensor(tensors, number):
     """Tensor `number` - 1; None for 0."""
     if number > len(tensors):
-        raise PackError("the graph names tensor %d, but there are %d" % (number - 1, len(tensors)))
+        raise PackError(f"the graph names tensor {number - 1}, but there are {len(tensors)}")
     return tensors[number - 1] if number else None
 
 

@@ -39,8 +39,9 @@ class Network:
     def predict(self, x, y):
         """Run one sample: x holds the input and y takes the output, in the order of their shapes.
 
-        Bytes-like buffers hold the integers of the tensor's type, array('f') real units; a list of buffers where
-        the network has several inputs or outputs. Raises InputError for anything else, before y is touched.
+        Bytes-like buffers hold the integers of the tensor's type, array('f') real units; a list of buffers
+        where the network has several inputs or outputs. Raises InputError for anything else, before y is
+        touched.
         """
         given = _several(x, self._given)
         taken = _several(y, self._taken)
@@ -72,16 +73,16 @@ def _several(buffers, one):
 
 def _check(buffers, infos, what):
     if len(buffers) != len(infos):
-        raise InputError("%d buffers were given for %d %ss" % (len(buffers), len(infos), what))
+        raise InputError(f"{len(buffers)} buffers were given for {len(infos)} {what}s")
     for i in range(len(infos)):
         if isinstance(buffers[i], str) or (what == "output" and isinstance(buffers[i], bytes)):
-            raise InputError("the %s must be a bytearray, memoryview or array" % what)
+            raise InputError(f"the {what} must be a bytearray, memoryview or array")
         if len(buffers[i]) != infos[i].size:
-            raise InputError("the %s holds %d values where %d are needed" % (what, len(buffers[i]), infos[i].size))
+            raise InputError(f"the {what} holds {len(buffers[i])} values where {infos[i].size} are needed")
 
 
 def _quantize(x, arena, info):
-    from .kernels import real  # noqa: PLC0415 (heap only where real units are used)
+    from .kernels import real
 
     if real.quantize(x, arena, info.place, info.size, info.scale_bits, info.zero_point + 128) != info.size:
         raise InputError("the input contains NaN, which no integer stands for")

@@ -1,4 +1,4 @@
-"""The self-test that a pack carries: inputs with the outputs they must give (docs/pack-format.md, "Probe part")."""
+"""The self-test that a pack carries: inputs with the outputs they must give (docs/pack-format.md)."""
 
 from micropython import const
 
@@ -51,5 +51,5 @@ def _compare(y, reader, piece, sample):
         reader.readinto(piece, count)
         for i in range(count):
             if piece[i] != y[done + i]:
-                raise PackError("the self-test failed: output %d of sample %d is wrong" % (done + i, sample))
+                raise PackError(f"the self-test failed: output {done + i} of sample {sample} is wrong")
         done += count

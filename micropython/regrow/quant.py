@@ -1,7 +1,7 @@
 """TFLite's fixed-point multipliers and rounding, without floats.
 
-A scale is given by the bits of its float32; products and quotients are rounded as a double rounds them, in exact
-integers, since a board's floats have 24 bits or fewer.
+A scale is given by the bits of its float32; products and quotients are rounded as a double rounds them, in
+exact integers, since a board's floats have 24 bits or fewer.
 """
 
 import micropython
@@ -43,7 +43,8 @@ def product(a, b):
 def quantize_multiplier(number, divisor=(1, 0)):
     """(m, s) with number / divisor ~ m * 2**(s - 31) and m in 2**30 .. 2**31 - 1, or (0, 0) below 2**-32.
 
-    number and divisor are pairs (mantissa, exponent). As TFLite's QuantizeMultiplier: the quotient is a double.
+    number and divisor are pairs (mantissa, exponent). As TFLite's QuantizeMultiplier: the quotient is a
+    double.
     """
     n, e = number
     d, f = divisor
@@ -71,7 +72,7 @@ def activation_range(activation, tensor):
         return max(0, zero - _levels(1, tensor.scale)), min(255, zero + _levels(1, tensor.scale))
     if activation == 3:
         return zero, min(255, zero + _levels(6, tensor.scale))
-    raise PackError("the graph has the unknown activation %d" % activation)
+    raise PackError(f"the graph has the unknown activation {activation}")
 
 
 def _levels(real, scale):
@@ -85,7 +86,7 @@ def _levels(real, scale):
 
 
 def _round(number, rest, bits):
-    """(m, k) with number ~ m * 2**k and m of `bits` bits, ties to even; a rest stands for more behind number."""
+    """(m, k) with number ~ m * 2**k and m of `bits` bits, ties to even; rest: is there more behind?"""
     shift = 0
     while number >> shift >= 1 << bits:
         shift += 1
@@ -114,13 +115,14 @@ def shift_right(x, by):
 
 @micropython.viper
 def wide(x: int, bias_high: int, bias_low: int, m_high: int, m_low: int, shift: int, once: int) -> int:
-    """(x + bias) * m * 2**(shift - 31), rounded as TFLite does and clamped to -512..512, for |x + bias| < 2**31.
+    """(x + bias) * m * 2**(shift - 31), rounded as TFLite does and clamped to -512..512, for |x + bias| <
+    2**31.
 
-    TFLite rounds the doubled high product and again the right shift, halves away from zero; FULLY_CONNECTED rounds
-    once, halves upward.
+    TFLite rounds the doubled high product and again the right shift, halves away from zero; FULLY_CONNECTED
+    rounds once, halves upward.
 
-    bias_high counts from -2**15, shift from -31; m and bias are halves of 16 bits. Kernels call this for the rare
-    channels whose bias or multiplier is too large for their own arithmetic.
+    bias_high counts from -2**15, shift from -31; m and bias are halves of 16 bits. Kernels call this for the
+    rare channels whose bias or multiplier is too large for their own arithmetic.
     """
     x += ((bias_high - 0x8000) << 16) + bias_low
     left = shift - 31

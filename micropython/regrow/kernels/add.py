@@ -25,7 +25,7 @@ class Add:
             raise PackError("an ADD of the graph does not have two inputs, an output and an option")
         a, b = node.inputs
         y = node.outputs[0]
-        if not a.shape == b.shape == y.shape or a.kind == WEIGHTS or b.kind == WEIGHTS:
+        if not a.shape == b.shape == y.shape or WEIGHTS in (a.kind, b.kind):
             raise PackError("an ADD of the graph has inputs of other shapes than its output, or weights")
         if a.dtype or b.dtype or y.dtype != INT8:
             raise PackError("an ADD of the graph has values of another type than int8")
@@ -43,8 +43,23 @@ class Add:
         plan.need(0, 2048)
         self.params = array(
             "i",
-            (a.place, b.place, y.place, y.count, low, high, y.zero_point + 128, m, -shift)
-            + (a.zero_point + 128, a_m, -a_shift, b.zero_point + 128, b_m, -b_shift),
+            (
+                a.place,
+                b.place,
+                y.place,
+                y.count,
+                low,
+                high,
+                y.zero_point + 128,
+                m,
+                -shift,
+                a.zero_point + 128,
+                a_m,
+                -a_shift,
+                b.zero_point + 128,
+                b_m,
+                -b_shift,
+            ),
         )
 
     def prepare(self, node, plan, buffers):
@@ -56,7 +71,7 @@ class Add:
 
 @micropython.viper
 def add(arena: ptr8, tables: ptr32, p: ptr32):
-    """The sum of two table entries, requantized; inputs may be the output. Entries are _HALF above their value."""
+    """The sum of two table entries (_HALF above their value), requantized; an input may be the output."""
     t = tables
     which = 9
     while which < 15:
@@ -66,9 +81,9 @@ def add(arena: ptr8, tables: ptr32, p: ptr32):
         i = 0
         while i < 256:
             s = (i - p[which]) << _HEADROOM
-            h = s >> 15
-            y = (((h * m_low) >> 1) + 0x4000) >> 15
-            y += h * m_high
+            high_bits = s >> 15
+            y = (((high_bits * m_low) >> 1) + 0x4000) >> 15
+            y += high_bits * m_high
             if right:
                 y = (y + (1 << (right - 1)) + (y >> 31)) >> right
             t[i] = y + _HALF
@@ -88,10 +103,10 @@ def add(arena: ptr8, tables: ptr32, p: ptr32):
     i = 0
     while i < p[3]:
         s = tables[a[i]] + t[b[i]] - 0x20000000
-        h = s >> 15
-        l = s & 0x7FFF
-        y = (((((l * m_low) >> 15) + h * m_low) >> 1) + l * m_high + 0x4000) >> 15
-        y += h * m_high
+        high_bits = s >> 15
+        low_bits = s & 0x7FFF
+        y = (((((low_bits * m_low) >> 15) + high_bits * m_low) >> 1) + low_bits * m_high + 0x4000) >> 15
+        y += high_bits * m_high
         if right:
             y = (y + (1 << (right - 1)) + (y >> 31)) >> right
         y += zero

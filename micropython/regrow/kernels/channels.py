@@ -1,7 +1,8 @@
 """What the operators with weights share: levels + 128, and the table of one row per output channel.
 
-A row is three words: bias - zero point * sum of the channel's weights, plus BIAS; multiplier; right shift. For a
-channel out of the reach of 30 bits the shift is WIDE + i, and record i behind the rows has what `quant.wide` takes.
+A row is three words: bias - zero point * sum of the channel's weights, plus BIAS; multiplier; right shift.
+For a channel out of the reach of 30 bits the shift is WIDE + i, and record i behind the rows has what
+`quant.wide` takes.
 """
 
 from array import array
@@ -23,7 +24,7 @@ _RECORD = 6
 def check(node, options):
     """The tensors x, weights, bias (None if absent) and output of an op; PackError unless they are int8."""
     if not 2 <= len(node.inputs) <= 3 or len(node.outputs) != 1 or len(node.options) != options:
-        raise PackError("an op of the graph has %d inputs and %d options" % (len(node.inputs), len(node.options)))
+        raise PackError(f"an op of the graph has {len(node.inputs)} inputs and {len(node.options)} options")
     x, weights = node.inputs[:2]
     bias = node.inputs[2] if len(node.inputs) == 3 else None
     y = node.outputs[0]
@@ -46,7 +47,7 @@ def make_table(node, weights, sums, plan, once=False):
     biases = array("i", bytes(4 * channels))
     if bias and bias[0]:
         if bias[0].count != channels:
-            raise PackError("an op of the graph has %d biases for %d channels" % (bias[0].count, channels))
+            raise PackError(f"an op of the graph has {bias[0].count} biases for {channels} channels")
         plan.read(bias[0], biases)
     bound = 255 * 128 * (tensor.count // channels)
     divisor = split(y.scale)

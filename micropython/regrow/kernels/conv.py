@@ -6,7 +6,7 @@ import micropython
 from micropython import const
 
 from ..errors import PackError
-from ..quant import activation_range, wide  # noqa: F401 (the kernel calls wide)
+from ..quant import activation_range, wide
 from .channels import SLACK, TERMS, check, make_table, sum_levels, unsign
 from .window import axis
 
@@ -27,7 +27,7 @@ class Conv:
         x, weights, _, y = check(node, 1 if dense else 6)
         if dense:
             if len(weights.shape) != 2:
-                raise PackError("a FULLY_CONNECTED of the graph has weights of rank %d" % len(weights.shape))
+                raise PackError(f"a FULLY_CONNECTED of the graph has weights of rank {len(weights.shape)}")
             channels, terms = weights.shape
             batch = x.count // terms
             fits = x.count % terms == 0 and y.count == batch * channels and y.shape[-1:] == (channels,)
@@ -46,7 +46,7 @@ class Conv:
         if not fits:
             raise PackError("a convolution or FULLY_CONNECTED of the graph has shapes that do not fit")
         if terms > TERMS:
-            raise PackError("an op of the graph has %d weights per channel, over the limit of %d" % (terms, TERMS))
+            raise PackError(f"an op of the graph has {terms} weights per channel, over the limit of {TERMS}")
         low, high = activation_range(activation, y)
         gather = kernel != (1, 1)
         aligned = not (depth | x.place) & 3
@@ -55,12 +55,36 @@ class Conv:
         self.channels = channels
         self.terms = terms
         self.rows = min(channels, max(1, _TILE // terms))
-        plan.need(self.rows * terms + SLACK, column + SLACK if gather else 0)
+        plan.need(self.rows * terms + SLACK, column + SLACK if gather else 0, channels)
         self.params = array(
             "i",
-            (x.place, y.place, height, width, depth, rows, columns, channels)
-            + kernel + steps + dilations + before
-            + (x.zero_point + 128, low, high, y.zero_point + 128, terms, column, gather, aligned, dense),
+            (
+                x.place,
+                y.place,
+                height,
+                width,
+                depth,
+                rows,
+                columns,
+                channels,
+                kernel[0],
+                kernel[1],
+                steps[0],
+                steps[1],
+                dilations[0],
+                dilations[1],
+                before[0],
+                before[1],
+                x.zero_point + 128,
+                low,
+                high,
+                y.zero_point + 128,
+                terms,
+                column,
+                gather,
+                aligned,
+                dense,
+            ),
         )
 
     def prepare(self, node, plan, buffers):
@@ -105,20 +129,26 @@ def _windows(node, x, weights, y):
     columns, left = axis(width, kernel_w, stride_w, dilation_w, padding)
     fits = inner == depth and y.shape == (1, rows, columns, channels)
     return (
-        (height, width), (kernel_h, kernel_w), depth, channels,
-        (stride_h, stride_w), (dilation_h, dilation_w), (top, left), fits,
+        (height, width),
+        (kernel_h, kernel_w),
+        depth,
+        channels,
+        (stride_h, stride_w),
+        (dilation_h, dilation_w),
+        (top, left),
+        fits,
     )
 
 
 @micropython.viper
-def conv(
+def conv(  # noqa: PLR0912, PLR0915 (a call per part would cost more than its work)
     s: int, a: ptr8, arena: ptr8, tile: ptr8, table: ptr32, p: ptr32, column: ptr8, first: int, count: int
 ):
     """Outputs of the `count` channels from `first` on, at every position.
 
-    With inputs a and weights w as level + 128 and the input's zero point z: the sum of (a - z) * (w - 128) is the
-    sum of a * w, less 128 * the sum of a, less z * the sum of (w - 128), which the table's bias has in it. s and a
-    come first because viper keeps two variables in registers; callers give 0 and the arena.
+    With inputs a and weights w as level + 128 and the input's zero point z: the sum of (a - z) * (w - 128) is
+    the sum of a * w, less 128 * the sum of a, less z * the sum of (w - 128), which the table's bias has in
+    it. s and a come first because viper keeps two variables in registers; callers give 0 and the arena.
     """
     x = ptr8(uint(arena) + p[0])
     out = ptr8(uint(arena) + (p[1] + first))
@@ -273,12 +303,16 @@ def conv(
                     if s < skip:
                         y = low
                     else:
-                        h = s >> 15
-                        l = s & 0x7FFF
+                        high_bits = s >> 15
+                        low_bits = s & 0x7FFF
                         m_high = t[1] >> 16
                         m_low = t[1] & 0xFFFF
-                        y = (((((l * m_low) >> 15) + h * m_low) >> 1) + l * m_high + nudge) >> 15
-                        y += h * m_high
+                        y = (
+                            ((((low_bits * m_low) >> 15) + high_bits * m_low) >> 1)
+                            + low_bits * m_high
+                            + nudge
+                        ) >> 15
+                        y += high_bits * m_high
                         if right:
                             y = (y + (1 << (right - 1)) + ((y >> 31) & away)) >> right
                         y += out_zero

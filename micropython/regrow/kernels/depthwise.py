@@ -6,7 +6,7 @@ import micropython
 from micropython import const
 
 from ..errors import PackError
-from ..quant import activation_range, wide  # noqa: F401 (the kernel calls wide)
+from ..quant import activation_range, wide
 from .channels import SLACK, TERMS, check, make_table, sum_levels, unsign
 from .window import axis
 
@@ -24,7 +24,9 @@ class Depthwise:
     def __init__(self, node, plan):
         x, weights, _, y = check(node, 6)
         if len(x.shape) != 4 or len(weights.shape) != 4 or x.shape[0] != 1 or weights.shape[0] != 1:
-            raise PackError("a depthwise convolution of the graph has a tensor of another rank than 4, or a batch")
+            raise PackError(
+                "a depthwise convolution of the graph has a tensor of another rank than 4, or a batch"
+            )
         _, height, width, depth = x.shape
         _, taps_h, taps_w, channels = weights.shape
         stride_h, stride_w, dilation_h, dilation_w, padding, activation = node.options
@@ -34,19 +36,41 @@ class Depthwise:
             raise PackError("a depthwise convolution of the graph has shapes that do not fit")
         self.taps = taps_h * taps_w
         if self.taps > TERMS:
-            raise PackError("a depthwise convolution of the graph has %d taps, over %d" % (self.taps, TERMS))
+            raise PackError(f"a depthwise convolution of the graph has {self.taps} taps, over {TERMS}")
         low, high = activation_range(activation, y)
         window_rows = (taps_h - 1) * dilation_h + 1
         window_columns = (columns - 1) * stride_w + (taps_w - 1) * dilation_w + 1
         window = window_rows * window_columns * depth
         self.weights = plan.weights(weights)
         self.channels = channels
-        plan.need(weights.count + SLACK, weights.count + window)
+        plan.need(weights.count + SLACK, weights.count + window, channels)
         self.params = array(
             "i",
-            (x.place, y.place, height, width, depth, rows, columns, channels)
-            + (taps_h, taps_w, stride_h, stride_w, dilation_h, dilation_w, top, left)
-            + (x.zero_point + 128, low, high, y.zero_point + 128, window_rows, window_columns, weights.count),
+            (
+                x.place,
+                y.place,
+                height,
+                width,
+                depth,
+                rows,
+                columns,
+                channels,
+                taps_h,
+                taps_w,
+                stride_h,
+                stride_w,
+                dilation_h,
+                dilation_w,
+                top,
+                left,
+                x.zero_point + 128,
+                low,
+                high,
+                y.zero_point + 128,
+                window_rows,
+                window_columns,
+                weights.count,
+            ),
         )
 
     def prepare(self, node, plan, buffers):
@@ -86,7 +110,9 @@ def transpose(source: ptr8, out: ptr8, taps: int, channels: int):
 
 
 @micropython.viper
-def depthwise(s: int, a: ptr8, arena: ptr8, scratch: ptr8, table: ptr32, p: ptr32):
+def depthwise(  # noqa: PLR0912, PLR0915 (a call per part would cost more than its work)
+    s: int, a: ptr8, arena: ptr8, scratch: ptr8, table: ptr32, p: ptr32
+):
     """The whole op; scratch holds the weights by channel, then the window. s and a as in conv."""
     x = ptr8(uint(arena) + p[0])
     out = ptr8(uint(arena) + p[1])
@@ -185,12 +211,16 @@ def depthwise(s: int, a: ptr8, arena: ptr8, scratch: ptr8, table: ptr32, p: ptr3
                     if s < skip:
                         y = low
                     else:
-                        h = s >> 15
-                        l = s & 0x7FFF
+                        high_bits = s >> 15
+                        low_bits = s & 0x7FFF
                         m_high = t[1] >> 16
                         m_low = t[1] & 0xFFFF
-                        y = (((((l * m_low) >> 15) + h * m_low) >> 1) + l * m_high + 0x4000) >> 15
-                        y += h * m_high
+                        y = (
+                            ((((low_bits * m_low) >> 15) + high_bits * m_low) >> 1)
+                            + low_bits * m_high
+                            + 0x4000
+                        ) >> 15
+                        y += high_bits * m_high
                         if right:
                             y = (y + (1 << (right - 1)) + (y >> 31)) >> right
                         y += out_zero

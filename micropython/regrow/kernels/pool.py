@@ -32,8 +32,24 @@ class Pool:
         low, high = activation_range(activation, y)
         self.params = array(
             "i",
-            (x.place, y.place, height, width, depth, rows, columns)
-            + (taps_h, taps_w, stride_h, stride_w, top, left, low, high, node.code == 17),
+            (
+                x.place,
+                y.place,
+                height,
+                width,
+                depth,
+                rows,
+                columns,
+                taps_h,
+                taps_w,
+                stride_h,
+                stride_w,
+                top,
+                left,
+                low,
+                high,
+                node.code == 17,
+            ),
         )
 
     def prepare(self, node, plan, buffers):
@@ -45,7 +61,7 @@ class Pool:
 
 
 @micropython.viper
-def pool(s: int, a: ptr8, arena: ptr8, p: ptr32):
+def pool(s: int, a: ptr8, arena: ptr8, p: ptr32):  # noqa: PLR0912, PLR0915 (as conv)
     """Mean, halves away from zero, or maximum of the taps inside the image. s and a as in conv."""
     x = ptr8(uint(arena) + p[0])
     out = ptr8(uint(arena) + p[1])
@@ -97,7 +113,7 @@ def pool(s: int, a: ptr8, arena: ptr8, p: ptr32):
                     i -= 1
                 if not maximum:
                     s -= taps << 7
-                    if s > 0:
+                    if s > 0:  # noqa: SIM108 (viper)
                         s = (s + half) // taps + 128
                     else:
                         s = 128 - (half - s) // taps

@@ -4,8 +4,9 @@ import micropython
 
 
 @micropython.viper
-def quantize(x: ptr16, arena: ptr8, place: int, count: int, scale: int, zero: int) -> int:
-    """x / scale, rounded to float32 and then to the nearest integer, halves away from zero; plus zero, in 0..255.
+def quantize(x: ptr16, arena: ptr8, place: int, count: int, scale: int, zero: int) -> int:  # noqa: PLR0912
+    """x / scale, rounded to float32 and then to the nearest integer, halves away from zero; plus zero, in
+    0..255.
 
     Gives the number of values before the first NaN; scale is the bits of a normal float32.
     """

@@ -16,7 +16,7 @@ class Reshape:
             raise PackError("a RESHAPE of the graph has no input, no output, or options")
         x, y = node.inputs[0], node.outputs[0]
         if x.count != y.count or x.dtype or y.dtype or x.kind == WEIGHTS:
-            raise PackError("a RESHAPE of the graph turns %s into %s" % (x.shape, y.shape))
+            raise PackError(f"a RESHAPE of the graph turns {x.shape} into {y.shape}")
         self.source, self.target, self.count = x.place, y.place, y.count
 
     def prepare(self, node, plan, buffers):

@@ -1,7 +1,7 @@
 """SOFTMAX in fixed point, as TFLite's reference kernel computes it with gemmlowp's functions.
 
-Q(n) is a 32-bit fixed-point number with n integer bits; 1 in Q(0) is 2**31 - 1. The table and the reciprocal are
-computed in plain Python.
+Q(n) is a 32-bit fixed-point number with n integer bits; 1 in Q(0) is 2**31 - 1. The table and the reciprocal
+are computed in plain Python.
 """
 
 from array import array
@@ -35,7 +35,7 @@ class Softmax:
         if x.shape != y.shape or not x.shape or x.kind == WEIGHTS or x.dtype or y.dtype != INT8:
             raise PackError("a SOFTMAX of the graph has values of another shape or type than int8")
         if x.shape[-1] > _LONGEST:
-            raise PackError("a SOFTMAX of the graph has rows of %d values, over %d" % (x.shape[-1], _LONGEST))
+            raise PackError(f"a SOFTMAX of the graph has rows of {x.shape[-1]} values, over {_LONGEST}")
         if y.scale != 0x3B800000 or y.zero_point != -128:
             raise PackError("a SOFTMAX of the graph has an output scale other than 1/256")
         self.source, self.target, self.count = x.place, y.place, x.count

@@ -4,7 +4,7 @@ from ..errors import PackError
 
 
 def axis(size, taps, stride, dilation, padding):
-    """(windows, values missing before the first) along an axis of `size` values; padding 0 is SAME, 1 VALID."""
+    """(windows, values missing before the first) along an axis of `size`; padding 0 is SAME, 1 VALID."""
     if not (taps and stride and dilation) or padding > 1:
         raise PackError("an op of the graph has a filter, stride or dilation of 0, or an unknown padding")
     reach = (taps - 1) * dilation + 1
