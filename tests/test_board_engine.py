@@ -369,30 +369,30 @@ def wanted(acc: int, channel: int, zero: int, once: bool = False) -> int:
     ("activation", "weight"), [(0, -128), (255, -128), (0, 127), (255, 127), (None, None)]
 )
 def test_conv_stays_within_32_bits(activation: int | None, weight: int | None, once: bool) -> None:
-    """A 3x3 window over 4 channels with padding, and one row of the longest length."""
+    """A 3x3 window over 8 channels with padding, and one row of the longest length."""
     kernel = viper32.load(KERNELS / "conv.py").conv
     kernel.__wrapped__.__globals__["wide"] = WIDE
     rng = np.random.default_rng(3)
     channels = 2 if once else len(ROWS)
-    length = 16384 if once else 36
+    length = 16384 if once else 72
     for zero in (0, 255):
-        x = rng.integers(0, 256, 16384 if once else 64, np.uint8)
+        x = rng.integers(0, 256, 16384 if once else 128, np.uint8)
         w = rng.integers(-128, 128, (channels, length), np.int8)
         if activation is not None:
             x[:], w[:] = activation, weight
         arena = bytearray(x.tobytes() + bytes(16 * channels))
-        size = (1, 1, 16384, 1, 1, channels, 1, 1) if once else (4, 4, 4, 4, 4, channels, 3, 3)
+        size = (1, 1, 16384, 1, 1, channels, 1, 1) if once else (4, 4, 8, 4, 4, channels, 3, 3)
         before = (0, 0) if once else (1, 1)
-        column = 16384 if once else 40
-        flags = (0, 1, 1) if once else (1, 1, 0)
+        column = 16384 if once else 72
+        flags = (0, 0, 1) if once else (1, 1, 0)
         p = array("i", (0, len(x), *size, 1, 1, 1, 1, *before, zero, 0, 255, 7, length, column, *flags))
         tile = bytearray((w.astype(np.int16) + 128).astype(np.uint8).tobytes() + bytes(8))
-        kernel(0, arena, arena, tile, table(w, zero, channels), p, bytearray(64), 0, channels)
+        kernel(0, arena, arena, tile, table(w, zero, channels), p, bytearray(80), 0, channels)
         image = x.astype(int) - zero
         if once:
             patches = [image]
         else:
-            padded = np.pad(image.reshape(4, 4, 4), ((1, 1), (1, 1), (0, 0)))
+            padded = np.pad(image.reshape(4, 4, 8), ((1, 1), (1, 1), (0, 0)))
             patches = [padded[i : i + 3, j : j + 3].reshape(-1) for i in range(4) for j in range(4)]
         found = arena[len(x) :]
         for i, patch in enumerate(patches):

@@ -49,7 +49,7 @@ class Conv:
             raise PackError(f"an op of the graph has {terms} weights per channel, over the limit of {TERMS}")
         low, high = activation_range(activation, y)
         gather = kernel != (1, 1)
-        aligned = not (depth | x.place) & 3
+        aligned = not (depth & 7 or x.place & 1)
         column = (terms + 7) & -8 if gather else terms
         self.weights = plan.weights(weights)
         self.channels = channels
@@ -235,9 +235,11 @@ def conv(  # noqa: PLR0912, PLR0915 (a call per part would cost more than its wo
                                 while i:
                                     halves[0] = source_halves[0]
                                     halves[1] = source_halves[1]
-                                    halves = ptr16(uint(halves) + 4)
-                                    source_halves = ptr16(uint(source_halves) + 4)
-                                    i -= 4
+                                    halves[2] = source_halves[2]
+                                    halves[3] = source_halves[3]
+                                    halves = ptr16(uint(halves) + 8)
+                                    source_halves = ptr16(uint(source_halves) + 8)
+                                    i -= 8
                             while i:
                                 a[0] = source[0]
                                 a = ptr8(uint(a) + 1)
