@@ -18,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from datetime import datetime, timedelta, timezone
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,12 @@ from typing import Any
 import numpy as np
 import paho.mqtt.client as mqtt
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from paho.mqtt.enums import CallbackAPIVersion
 from regrow import topics
 from regrow.pack import ROLE_GRAPH, ROLE_PROBE, ROLE_SKELETON, ROLE_WEIGHTS, Head, open_pack
@@ -41,6 +47,8 @@ pytestmark = [
 ]
 
 _ENGINE = """
+import gc
+
 from .errors import PackError
 from .pack import open_pack
 
@@ -74,7 +82,11 @@ def load(path, backend=None, trust=None):
     pack.close()
     if graph == b"bad!":
         raise PackError("the graph is bad")
-    return Network(pack.manifest, bytearray(100_000 if graph == b"huge" else 10))
+    ballast = [bytearray(100_000 if graph == b"huge" else 10)]
+    while graph == b"full" and gc.mem_free() > 12_000:
+        ballast = (ballast, bytearray(64))
+        gc.collect()
+    return Network(pack.manifest, ballast)
 """
 _PROBE = """
 from .errors import PackError
@@ -161,6 +173,7 @@ class Host:
         self.client.loop_stop()
 
     def retain(self, topic: str, payload: bytes) -> None:
+        wait_for(self.client.is_connected)
         self.client.publish(topic, payload, 1, True).wait_for_publish(10)
 
     def pack(self, version: int, weights: list[bytes], **changes: Any) -> Path:
@@ -517,6 +530,17 @@ def test_failed_update_keeps_the_old_version(
     assert host.wait_for("FAILED", 2)["version"] == 1
 
 
+def test_network_rests_where_a_signature_needs_its_heap(host: Host, board: Board) -> None:
+    board.start()
+    host.push(host.pack(1, weights(19, 3000), graph=b"full"))
+    host.wait_for("UPDATED", 1)
+    wait_for(lambda: host.telemetry and host.telemetry[-1]["memory"]["free"] < 16_000)
+    host.push(host.pack(2, weights(20, 3000), graph=b"bad!"))
+    assert host.wait_for("FAILED", 2)["version"] == 1  # the old one runs again
+    host.push(host.pack(3, weights(20, 3000)))
+    assert host.wait_for("UPDATED", 3)["version"] == 3
+
+
 def test_version_below_the_highest_is_refused(host: Host, board: Board) -> None:
     board.start()
     host.push(host.pack(5, weights(14, 100)))
@@ -585,6 +609,47 @@ def test_bad_config(board: Board, config: dict[str, Any], message: str) -> None:
     assert board.process
     assert board.process.wait(10) != 0
     assert message in board.log()
+
+
+def test_tls(host: Host, board: Board, broker: Broker, tmp_path: Path) -> None:
+    """mqtts with a certificate that the board knows; a broker with another one is refused."""
+    for name in ("good", "bad"):
+        _write_certificate(tmp_path, name)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    broker.kill()
+    config = broker._config.read_text()
+    tls = f"listener {port} 127.0.0.1\ncertfile {tmp_path}/good.pem\nkeyfile {tmp_path}/good.key\n"
+    broker._config.write_text(f"{config}{tls}allow_anonymous true\n")
+    broker.start()
+    board.start(broker=f"mqtts://localhost:{port}", ca=str(tmp_path / "bad.der"))
+    wait_for(lambda: "broke (" in board.log())
+    assert not host.states
+    board.kill()
+    board.start(ca=str(tmp_path / "good.der"))
+    host.push(host.pack(1, weights(21, 9000)))
+    host.wait_for("UPDATED", 1)
+
+
+def _write_certificate(folder: Path, name: str) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(timezone.utc)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / f"{name}.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+    (folder / f"{name}.der").write_bytes(certificate.public_bytes(Encoding.DER))
+    (folder / f"{name}.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 
 
 # The client alone

@@ -306,7 +306,7 @@ class Client:
         if self._sent < self._end:
             try:
                 count = self._socket.write(self._out_view[self._sent : self._end])
-            except OSError as error:
+            except (OSError, ValueError) as error:  # ValueError: a certificate that is refused
                 raise self._broken(error) from None
             if count:
                 self._sent += count
@@ -328,7 +328,7 @@ class Client:
     def _read(self, view):
         try:
             count = self._socket.readinto(view)
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise self._broken(error) from None
         if count == 0:
             raise self._broken("closed by the broker")

@@ -1,6 +1,7 @@
 """From a desired version to a running one, in bounded steps; knows the store, but no sockets."""
 
 import gc
+import sys
 from binascii import hexlify
 
 import regrow
@@ -68,13 +69,17 @@ class Updater:
         if desired.signer not in self._trust:
             signer = hexlify(desired.signer[:8]).decode()
             raise SignatureError(f"desired by key {signer}, which is not trusted here")
-        desired.check()
+        try:
+            self._verified(desired.check)
+        except SignatureError:
+            self._restart()
+            raise
         self._begin(desired)
 
     def take_back(self, target):
         """The desired version of `target` was taken back: end its update if it is under way."""
         if self._steps and self.desired.target == target:
-            self._set("FAILED", "the desired version was taken back")
+            self._fail("the desired version was taken back")
 
     def step(self):
         """Go on with the update as far as what was fetched allows."""
@@ -84,9 +89,9 @@ class Updater:
             except StopIteration:
                 self._steps = None
             except (RegrowError, OSError) as error:
-                self._set("FAILED", str(error))
+                self._fail(str(error))
             except MemoryError:
-                self._set("FAILED", f"the update needs more heap than the {_free_heap()} bytes free")
+                self._fail(f"the update needs more heap than the {_free_heap()} bytes free")
 
     def take(self, data):
         """Accept the chunk that was asked for from the broker; None if it was too long."""
@@ -95,7 +100,7 @@ class Updater:
             if data is not None and self._record["total"]:
                 self._record["fetched"] += len(data)
         except (RegrowError, OSError) as error:
-            self._set("FAILED", str(error))
+            self._fail(str(error))
 
     @property
     def busy(self):
@@ -139,7 +144,7 @@ class Updater:
             yield from self._fetch(desired.pack, desired.head)
 
         head = store.head(store.path(desired.pack))
-        manifest = head.verify(self._trust)
+        manifest = self._verified(lambda: head.verify(self._trust))
         yield
         self._check_manifest(desired, manifest)
         yield from self._reserve(desired, manifest)
@@ -202,24 +207,48 @@ class Updater:
         self._store.write_update(record)
         self._store.make_room(left + desired.head, keep)
 
+    def _verified(self, check):
+        """What `check()` gives; if a signature needs more heap than is free, the network rests."""
+        try:
+            return check()
+        except MemoryError:
+            self._stop()
+            return check()
+        finally:
+            _unload("signing", "sha512")
+
     def _change(self, slot, version):
-        """Let the version in `slot` run in the place of the one that runs, or go on with that one."""
+        """Let the version in `slot` run in the place of the one that runs."""
         try:
             self._start(slot)
         except RegrowError:
             self._store.clear(slot)
-            active = self._store.active[0]
-            if active:
-                self._start(active)
             raise
         self._store.activate(slot, version)
 
-    def _start(self, letter):
-        """Load a slot, whose head was verified when it came, and let it pass its probe."""
+    def _fail(self, reason):
+        self._set("FAILED", reason)
+        self._restart()
+
+    def _restart(self):
+        """Let the active version run again if it was stopped."""
+        active = self._store.active[0]
+        if active and self.network is None:
+            try:
+                self._start(active)
+            except RegrowError as error:
+                self.problem = f"the installed version does not start: {error}"
+
+    def _stop(self):
         if self.network:
             self.network.close()
         self.network = self.pack = None
+        self._heap = 0
         gc.collect()
+
+    def _start(self, letter):
+        """Load a slot, whose head was verified when it came, and let it pass its probe."""
+        self._stop()
         before = gc.mem_alloc()
         try:
             self._load(self._store.slot(letter))
@@ -239,6 +268,7 @@ class Updater:
                 _probe(network, pack)
             finally:
                 pack.close()
+                _unload("probe")
         except Exception:
             network.close()
             raise
@@ -262,6 +292,13 @@ def _probe(network, pack):
             from .probe import run
 
             run(network, pack.reader(part))
+
+
+def _unload(*modules):
+    """Give back the heap of modules that are needed once in a while."""
+    for name in modules:
+        if sys.modules.pop("regrow." + name, None):
+            delattr(regrow, name)
 
 
 def _parts(manifest):
