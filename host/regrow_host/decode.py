@@ -7,10 +7,11 @@ import numpy as np
 from regrow import skeleton
 from regrow.errors import InputError
 from regrow.graph import WEIGHTS, Graph
-from regrow.pack import ROLE_GRAPH, ROLE_WEIGHTS, USE_EXECUTOR, USE_LITERT, Pack, open_pack
+from regrow.pack import ROLE_GRAPH, ROLE_WEIGHTS, USE_EXECUTOR, USE_LITERT, Pack
 from regrow.weights import Weights
 
-from regrow_host import console, graphfile, keys
+from regrow_host import console, graphfile
+from regrow_host.packfile import open_trusted
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    with open_pack(args.pack, keys.trusted_keys()) as pack:
+    with open_trusted(args.pack) as pack:
         model = decode(pack)
     write(args.output, model)
     console.show(f"{args.output}: {len(model):,} bytes")
@@ -27,7 +28,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def decode(pack: Pack) -> bytes:
-    """The `.tflite` that LiteRT runs; of a pack for boards only, an int8 one of its graph. Raises PackError."""
+    """The `.tflite` for LiteRT; of a pack for boards only, an int8 one of its graph. Raises PackError."""
     if pack.manifest.targets & USE_LITERT:
         return b"".join(skeleton.pieces(pack))
     graph = Graph.parse(pack.reader(pack.part(ROLE_GRAPH, USE_EXECUTOR)))

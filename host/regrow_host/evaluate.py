@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import regrow
 from regrow.errors import InputError
-from regrow.pack import Pack, open_pack
+from regrow.pack import Pack
 
-from regrow_host import console, data, keys, metrics, sources
+from regrow_host import console, data, metrics, sources
 from regrow_host.judge import Judge
+from regrow_host.packfile import open_trusted
 from regrow_host.runner import Floats, Predict, Runner
 
 
@@ -43,7 +44,7 @@ def evaluate(
 
     Raises RegrowError.
     """
-    with open_pack(path, keys.trusted_keys()) as pack, regrow.load(pack, backend) as network:
+    with open_trusted(path) as pack, regrow.load(pack, backend) as network:
         shapes = network.inputs[0].shape, network.outputs[0].shape
         judge = Judge.of(data.load_npz(samples), metric, shapes, samples)
         own = _scores(judge, "the pack", network.predict)

@@ -132,6 +132,7 @@ def _networks(source: bytes, target: str, calibration: Floats) -> list[Network]:
         return [Network.of(USE_EXECUTOR if target == "board" else USE_LITERT | USE_EXECUTOR, source)]
     networks = [] if target == "board" else [Network.of(USE_LITERT, source)]
     if target != "pi":
+        _refuse_operators(model)
         floats = source if precision == "float32" else tflite.to_float32(model)
         with console.progress() as bar:
             task = bar.add_task("quantizing to int8", total=len(calibration))
@@ -141,6 +142,17 @@ def _networks(source: bytes, target: str, calibration: Floats) -> list[Network]:
         lower.lower(tflite.read(integers))
         networks.append(Network.of(USE_EXECUTOR, integers))
     return networks
+
+
+def _refuse_operators(model: tflite.Model) -> None:
+    """Name an operator that boards cannot run as the source has it: quantizing moves the places."""
+    for index, operator in enumerate(model.operators):
+        if operator.name not in lower.OPTIONS and operator.name not in ("QUANTIZE", "DEQUANTIZE"):
+            name = f"{operator.name} {operator.custom_code}".strip()
+            known = ", ".join(sorted(lower.OPTIONS))
+            raise InputError(
+                f"boards cannot run operator {index} ({name}) of the model: they run {known} only"
+            )
 
 
 def _can_lower(model: tflite.Model) -> bool:

@@ -30,7 +30,7 @@ class DropError(RegrowError):
 
 @dataclass(frozen=True)
 class Trial:
-    """A batch size and the drops of the metric, in points and per network, that it gave on the search samples."""
+    """A batch size, and what each network lost with it on the search samples, in points."""
 
     batch_size: int
     drops: list[float]
@@ -83,7 +83,7 @@ class Planner:
         if found is None:
             numbers = ", ".join(f"{each.drops[0]:.1f} at {each.batch_size}" for each in self.trials)
             raise DropError(
-                f"central ruins accuracy: no batch size loses at most {self.job.max_drop:g} points ({numbers})"
+                f"central ruins accuracy: no batch size loses under {self.job.max_drop:g} points ({numbers})"
             )
         while found:
             yield self.central(way, found)
@@ -155,8 +155,8 @@ def _options(layer: Layer, every_codec: bool) -> Iterator[Option]:
 def take(job: Job, plans: Iterator[Plan], forced: bool) -> tuple[Plan, list[Comparison]]:
     """The first plan that stays within the drop on the held-out samples, and what it loses there.
 
-    Where even the safest does not, it is taken with a warning if it is `forced`, if the samples cannot tell its
-    drop from an allowed one, or if only the second of two runtimes loses too much; else DropError.
+    Where even the safest does not, it is taken with a warning if it is `forced`, if the samples cannot tell
+    its drop from an allowed one, or if only the second of two runtimes loses too much; else DropError.
     """
     bench = job.bench(job.held_out, reference=True)
     for quantized in bench.quantized:
