@@ -313,7 +313,7 @@ except CapacityError as error:
     print(error)
 """
     told = micropython(script, tmp_path, heap="200k")
-    assert "needs 4801" in told, told
+    assert "needs 48000" in told, told
     assert "are free" in told, told
 
 

@@ -30,7 +30,12 @@ class Plan:
         self._decoding = Scratch()
         self.tile = self.scratch = self.channels = 0
 
+    def arena(self):
+        self._graph.seek(0)
+        return Graph.arena_of(self._graph)
+
     def graph(self):
+        self._graph.seek(0)
         return Graph.parse(self._graph)
 
     def need(self, tile, scratch, channels=0):
@@ -57,17 +62,10 @@ class Plan:
         self._graph.readinto(values, 4 * tensor.count)
 
 
-class Buffers:
-    """The memory of a network: activations, the tile of weights, and what an op needs while it runs."""
-
-    def __init__(self, arena, tile, scratch):
-        self.arena = bytearray(arena)
-        self.tile = bytearray(tile)
-        self.scratch = bytearray(scratch)
-
-
 class Executor:
-    """A pack's network, ready to run: `.inputs` and `.outputs` are graph tensors, `.arena` their memory.
+    """A pack's network, ready to run: `.inputs` and `.outputs` are graph tensors.
+
+    Its memory: `.arena` for activations, `.tile` for weights, `.scratch` for what an op needs while it runs.
 
     Raises PackError for a network that breaks the format or has an unknown op, CapacityError if the heap is
     too small for it.
@@ -75,52 +73,49 @@ class Executor:
 
     def __init__(self, pack):
         plan = Plan(pack)
+        # the arena first, while the heap is whole
+        self.arena = _allocate(plan.arena(), 0)
         graph = plan.graph()
         self._steps = [_build(node, plan) for node in graph.nodes]
+        tables = 12 * plan.channels
+        self.tile = _allocate(plan.tile, plan.scratch + tables)
+        self.scratch = _allocate(plan.scratch, tables)
         self.inputs = graph.inputs
         self.outputs = graph.outputs
-        self._buffers = _allocate(graph.arena, plan)
-        self.arena = self._buffers.arena
         nodes = graph.nodes
         nodes.reverse()
         graph = None
-        try:
-            for step in self._steps:
-                step.prepare(nodes.pop(), plan, self._buffers)
-        except MemoryError:
-            raise CapacityError(f"the heap of {_heap()} bytes is full before the network is loaded") from None
+        for step in self._steps:
+            gc.collect()
+            step.prepare(nodes.pop(), plan, self)
         gc.collect()
 
     def run(self):
         """From the inputs in the arena to the outputs there, all as level + 128."""
-        buffers = self._buffers
         for step in self._steps:
-            step.run(buffers)
+            step.run(self)
 
 
 def _build(node, plan):
     if node.code not in _FAMILIES:
         raise PackError(f"the graph has an op with operator code {node.code}, which no kernel runs")
     package = __name__[: __name__.rfind(".")]
+    gc.collect()
     module = __import__(package + ".kernels." + _FAMILIES[node.code], None, None, ("build",))
     return module.build(node, plan)
 
 
-def _allocate(arena, plan):
-    """The buffers, if the heap has room for them and for the tables that come after."""
+def _allocate(size, more):
+    """A buffer, if the heap has room for it and for `more` bytes that come after."""
     gc.collect()
-    needed = arena + plan.tile + plan.scratch + 12 * plan.channels
     free = gc.mem_free()
     try:
-        if needed <= free:
-            return Buffers(arena, plan.tile, plan.scratch)
+        if size + more <= free:
+            return bytearray(size)
     except MemoryError:
         pass
-    raise CapacityError(f"the network needs {needed} bytes of heap and {free} of {_heap()} are free")
-
-
-def _heap():
-    return gc.mem_free() + gc.mem_alloc()
+    heap = free + gc.mem_alloc()
+    raise CapacityError(f"the network needs {size + more} more bytes of heap and {free} of {heap} are free")
 
 
 @micropython.viper

@@ -71,22 +71,19 @@ class Graph:
     """`.nodes` in execution order, the tensors `.inputs` and `.outputs`, and `.arena` in bytes."""
 
     def __init__(self, reader):
-        form = reader.u8()
-        if form != 1:
-            raise PackError(f"the graph has form {form}, but this version reads form 1")
-        tensors, nodes, inputs, outputs = [reader.varint() for _ in range(4)]
-        if tensors + nodes + inputs + outputs > reader.left or not (inputs and outputs):
-            raise PackError("the graph lists more than it has bytes for, or no inputs or outputs")
-        inputs = [reader.varint() + 1 for _ in range(inputs)]
-        outputs = [reader.varint() + 1 for _ in range(outputs)]
-        self.arena = reader.varint()
+        tensors, nodes, inputs, outputs, self.arena = _head(reader)
         tensors = [Tensor(reader, self.arena) for _ in range(tensors)]
-        self.inputs = [_tensor(tensors, number) for number in inputs]
-        self.outputs = [_tensor(tensors, number) for number in outputs]
+        self.inputs = [_tensor(tensors, number + 1) for number in inputs]
+        self.outputs = [_tensor(tensors, number + 1) for number in outputs]
         self.nodes = [Node(reader, tensors) for _ in range(nodes)]
         if reader.left:
             raise PackError(f"the graph is followed by {reader.left} bytes that belong to nothing")
         self._check_order()
+
+    @staticmethod
+    def arena_of(reader):
+        """The bytes of the arena alone."""
+        return _head(reader)[4]
 
     @classmethod
     def parse(cls, reader):
@@ -107,6 +104,19 @@ class Graph:
         for tensor in self.outputs:
             if id(tensor) not in ready:
                 raise PackError("an output of the graph is a tensor that no op gives")
+
+
+def _head(reader):
+    """The counts of tensors and ops, the ids of inputs and outputs, and the arena."""
+    form = reader.u8()
+    if form != 1:
+        raise PackError(f"the graph has form {form}, but this version reads form 1")
+    tensors, nodes, inputs, outputs = [reader.varint() for _ in range(4)]
+    if tensors + nodes + inputs + outputs > reader.left or not (inputs and outputs):
+        raise PackError("the graph lists more than it has bytes for, or no inputs or outputs")
+    inputs = [reader.varint() for _ in range(inputs)]
+    outputs = [reader.varint() for _ in range(outputs)]
+    return tensors, nodes, inputs, outputs, reader.varint()
 
 
 def _tensor(tensors, number):
