@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         storage_limit=args.storage_limit,
         memory_limit=args.memory_limit,
     )
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with agent, suppress(KeyboardInterrupt):
         if x is None:
             while True:
