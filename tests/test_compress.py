@@ -4,6 +4,7 @@ import copy
 from pathlib import Path
 from typing import Any
 
+import mlperf
 import numpy as np
 import pytest
 import regrow
@@ -215,23 +216,35 @@ def test_threshold_takes_the_largest_that_holds_though_smaller_ones_fail() -> No
     assert search.threshold(1, lambda size: True) == 1
 
 
+def compress_shared(shared: Path, folder: Path, name: str, model: str, *options: str) -> tuple[int, Path]:
+    out = folder / f"{name}.rgp"
+    given = ["--data", str(mlperf.write(shared, folder, name)), "-o", str(out)]
+    return cli.main(["compress", str(shared / f"models/mlperf_{model}.tflite"), *given, *options]), out
+
+
 @pytest.mark.shared
 def test_the_keyword_spotter_with_int8_convolutions_in_a_float_model(shared: Path, tmp_path: Path) -> None:
-    npz = np.load(shared / "data/kws01.npz")
-    np.savez(tmp_path / "kws.npz", x=npz["x_test"], y=npz["y_test"])
-    model = shared / "models/mlperf_kws_dscnn_float.tflite"
-    out = tmp_path / "kws.rgp"
-    words = [
-        "compress",
-        model,
-        "--data",
-        tmp_path / "kws.npz",
-        "--codec",
-        "grid",
-        "--max-drop",
-        "1.5",
-        "-o",
-        out,
-    ]
-    assert cli.main([str(word) for word in words]) == 0
+    code, out = compress_shared(shared, tmp_path, "kws", "kws_dscnn_float", "--codec", "grid")
+    assert code == 0
     assert out.stat().st_size < 30_000
+
+
+@pytest.mark.shared
+def test_clips_of_windows_are_judged_by_auc(shared: Path, tmp_path: Path) -> None:
+    options = "--codec", "central", "--target", "pi", "--batch-size", "1"
+    code, out = compress_shared(shared, tmp_path, "ad", "ad_autoencoder_float", *options)
+    assert code == 0
+    result = evaluate.evaluate(out, tmp_path / "ad.npz")
+    assert (result["metric"], result["samples"]) == ("auc", 128)
+    assert result["pack"] == pytest.approx(result["source"], abs=1e-3)
+
+
+@pytest.mark.shared
+def test_centralizing_convolutions_ruins_accuracy(
+    shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = "--codec", "central", "--layers", "all", "--unit", "layer", "--target", "pi"
+    code, out = compress_shared(shared, tmp_path, "ic", "ic_resnet8_float", *options)
+    assert code == 1
+    assert not out.exists()
+    assert "central ruins accuracy" in capsys.readouterr().err
