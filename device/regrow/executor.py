@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regrow.graph import ACTIVATION, Graph, Tensor
+from regrow.graph import ACTIVATION, VARIABLE, Graph, Tensor
 from regrow.kernels import KERNELS
 from regrow.kernels.base import WeightSource
 from regrow.network import TensorInfo
@@ -36,6 +36,9 @@ class Executor:
         self._weights = weights
         self._last_use = _last_uses(graph)
         self._batch = max(1, ACTIVATIONS // _peak(graph, self._last_use))
+        self.reset()
+        if self._state:  # each sample starts from what the one before it left
+            self._batch = 1
         self.inputs = tuple(_info(graph.tensors[i]) for i in graph.inputs)
         self.outputs = tuple(_info(graph.tensors[i]) for i in graph.outputs)
 
@@ -51,6 +54,10 @@ class Executor:
         graph.check_weights(weights)
         return cls(graph, weights)
 
+    def reset(self) -> None:
+        """Give the variables the values that they have at load."""
+        self._state = {i: _filled(t) for i, t in enumerate(self._graph.tensors) if t.kind == VARIABLE}
+
     def run(self, inputs: Sequence[Array]) -> list[Array]:
         """Arrays (samples, *shape) in the inputs' types -> the same of the outputs."""
         samples = len(inputs[0])
@@ -62,7 +69,7 @@ class Executor:
         return outputs
 
     def _run(self, inputs: Sequence[Array]) -> list[Array]:
-        alive = dict(zip(self._graph.inputs, inputs, strict=True))
+        alive = {i: _to_levels(x) for i, x in zip(self._graph.inputs, inputs, strict=True)} | self._state
         for i, tensor in enumerate(self._graph.tensors):
             if tensor.data is not None:
                 alive[i] = tensor.data[None]
@@ -71,7 +78,20 @@ class Executor:
             alive.update(zip(op.outputs, KERNELS[op.code].run(node, given, self._weights), strict=True))
             for i in self._last_use[step]:
                 del alive[i]
-        return [alive[i] for i in self._graph.outputs]
+        self._state = {i: alive[i] for i in self._state}
+        return [_from_levels(alive[i], self._graph.tensors[i]) for i in self._graph.outputs]
+
+
+def _to_levels(x: Array) -> Array:
+    return (x ^ 0x80).view(np.int8) if x.dtype == np.uint8 else x
+
+
+def _from_levels(x: Array, tensor: Tensor) -> Array:
+    return x.view(np.uint8) ^ 0x80 if tensor.dtype == np.uint8 else x
+
+
+def _filled(tensor: Tensor) -> Array:
+    return np.full((1, tensor.nbytes), tensor.fill, np.uint8).view(tensor.dtype).reshape(1, *tensor.shape)
 
 
 def _info(tensor: Tensor) -> TensorInfo:

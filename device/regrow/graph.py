@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,13 @@ class Tensor:
     @property
     def nbytes(self) -> int:
         return self.size * self.dtype.itemsize
+
+    @property
+    def as_levels(self) -> "Tensor":
+        """The tensor as ops see it: a uint8 activation holds the int8 values that are 128 less."""
+        if self.kind != ACTIVATION or self.dtype != np.uint8:
+            return self
+        return replace(self, dtype=np.dtype(np.int8), zero_point=self.zero_point - 128)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +129,8 @@ class Graph:
                 raise PackError(f"weights {tensor.number} are {count}, but the graph needs {tensor.size}")
 
     def node(self, op: Op) -> Node:
-        inputs = tuple(self.tensors[i] if i >= 0 else None for i in op.inputs)
-        return Node(op.options, inputs, tuple(self.tensors[i] for i in op.outputs))
+        inputs = tuple(self.tensors[i].as_levels if i >= 0 else None for i in op.inputs)
+        return Node(op.options, inputs, tuple(self.tensors[i].as_levels for i in op.outputs))
 
     def nodes(self) -> Iterator[tuple[Op, Node]]:
         return ((op, self.node(op)) for op in self.ops)
@@ -138,11 +145,15 @@ class Graph:
             if not defined.issuperset(i for i in op.inputs if i >= 0):
                 raise PackError(f"op {n} of the graph uses a tensor that nothing before it gives")
             for i in op.outputs:
-                self._define(i, defined, f"op {n} of the graph")
+                if not self._is_variable(i):
+                    self._define(i, defined, f"op {n} of the graph")
         if not defined.issuperset(self.outputs) or any(
             self.tensors[i].kind != ACTIVATION for i in self.outputs
         ):
             raise PackError("an output of the graph is a tensor that no op gives")
+
+    def _is_variable(self, i: int) -> bool:
+        return 0 <= i < len(self.tensors) and self.tensors[i].kind == VARIABLE
 
     def _define(self, i: int, defined: set[int], who: str) -> None:
         if not 0 <= i < len(self.tensors):

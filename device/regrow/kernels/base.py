@@ -59,11 +59,13 @@ def need(holds: bool, otherwise: str) -> None:
         raise PackError(otherwise)
 
 
-def need_form(node: Node, inputs: tuple[int, ...], option_bytes: int) -> None:
+def need_form(node: Node, inputs: tuple[int, ...], option_bytes: int, optional: int = 0) -> None:
     """The node has one output, one of these counts of inputs, and that many option bytes."""
     need(len(node.inputs) in inputs, f"has {len(node.inputs)} inputs")
     need(len(node.outputs) == 1, f"has {len(node.outputs)} outputs")
-    need(len(node.options) == option_bytes, f"has {len(node.options)} option bytes instead of {option_bytes}")
+    given = len(node.options)
+    fits = given in (option_bytes, option_bytes + optional)
+    need(fits, f"has {given} option bytes instead of {option_bytes}")
 
 
 def values(tensor: Tensor | None) -> Tensor:
@@ -83,6 +85,11 @@ def filters(tensor: Tensor | None, rank: int) -> Tensor:
     need(tensor.dtype == INT8, f"has {tensor.dtype} weights instead of int8")
     need(len(tensor.shape) == rank, f"has a filter of rank {len(tensor.shape)} instead of {rank}")
     return tensor
+
+
+def weight_zero_point(node: Node, at: int) -> int | None:
+    """The zero point of the weights, which stands last in the options of networks that were uint8."""
+    return int.from_bytes(node.options[at:], "little", signed=True) if len(node.options) > at else None
 
 
 def need_bias(node: Node, channels: int) -> None:
@@ -120,11 +127,11 @@ def weights_of(node: Node, open_weights: Open, channels: int) -> tuple[WeightSou
     return weights, np.broadcast_to(scales, (channels,))
 
 
-def grow(weights: WeightSource, count: int) -> Array:
-    """The next `count` levels, int8."""
+def grow(weights: WeightSource, count: int, zero_point: int = 0) -> Array:
+    """The next `count` levels less their zero point, int16."""
     levels = np.empty(count, np.int8)
     weights.read_levels(levels)
-    return levels
+    return levels.astype(np.int16) - zero_point
 
 
 def bias_of(node: Node, channels: int) -> Array:
@@ -151,5 +158,11 @@ def pieces(samples: int, rows: int, row_bytes: int) -> Iterator[tuple[slice, sli
 
 
 def exact_float(terms: int) -> np.dtype[Any]:
-    """The float in which a sum of that many int8 products (up to 2^14 each) is exact."""
-    return np.dtype(np.float32 if terms << 14 <= 1 << 24 else np.float64)
+    """The float in which a sum of that many products of a byte and a level (up to 2^15 each) is exact."""
+    return np.dtype(np.float32 if terms << 15 <= 1 << 24 else np.float64)
+
+
+def multipliers(image: Tensor, output: Tensor, scales: Array, product: type[np.floating[Any]]) -> Array:
+    """Input scale * weight scale / output scale per channel, in double; the product has its own type."""
+    products: Array = np.multiply(image.scale, scales, dtype=product)
+    return products.astype(np.float64) / output.scale

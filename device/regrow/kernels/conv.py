@@ -15,6 +15,7 @@ from regrow.kernels.base import (
     exact_float,
     filters,
     grow,
+    multipliers,
     need,
     need_bias,
     need_form,
@@ -22,6 +23,7 @@ from regrow.kernels.base import (
     pieces,
     tiles,
     values,
+    weight_zero_point,
     weights_of,
 )
 from regrow.kernels.window import Axis, axes, need_windows, pad, windows
@@ -34,17 +36,17 @@ OPTIONS = 6
 
 
 def _axes(node: Node, image: Tensor, taps: Tensor) -> tuple[Axis, Axis]:
-    stride_h, stride_w, dilation_h, dilation_w, padding, _ = node.options
+    stride_h, stride_w, dilation_h, dilation_w, padding = node.options[:5]
     size = (taps.shape[1], taps.shape[2])
     return axes(image.shape, size, (stride_h, stride_w), (dilation_h, dilation_w), padding)
 
 
 def _check(node: Node) -> tuple[Tensor, Tensor, Tensor]:
-    need_form(node, (2, 3), OPTIONS)
+    need_form(node, (2, 3), OPTIONS, optional=1)
     image, taps, output = values(node.inputs[0]), filters(node.inputs[1], 4), values(node.outputs[0])
     need(len(image.shape) == 4, f"has an input of rank {len(image.shape)} instead of 4")
     y, x = _axes(node, image, taps)
-    need_windows(y, x, *node.options[4:])
+    need_windows(y, x, *node.options[4:OPTIONS])
     return image, taps, output
 
 
@@ -66,8 +68,10 @@ def _check_depthwise(node: Node) -> None:
     need_shape(output, (image.shape[0], y.count, x.count, channels))
 
 
-def _requantizer(image: Tensor, output: Tensor, scales: Array) -> tuple[Array, Array]:
-    return quantize_multiplier(np.multiply(image.scale, scales, dtype=np.float64) / output.scale)
+def requantizer(image: Tensor, output: Tensor, scales: Array, zero_point: int | None) -> tuple[Array, Array]:
+    """Multiplier and shift per channel; TFLite's uint8 kernels round the product of the scales to float32."""
+    product = np.float64 if zero_point is None else np.float32
+    return quantize_multiplier(multipliers(image, output, scales, product))
 
 
 def _run_conv(node: Node, inputs: Sequence[Array | None], open_weights: Open) -> list[Array]:
@@ -76,7 +80,8 @@ def _run_conv(node: Node, inputs: Sequence[Array | None], open_weights: Open) ->
     channels, height, width, depth = taps.shape
     y, x = _axes(node, image, taps)
     weights, scales = weights_of(node, open_weights, channels)
-    multiplier, shift = _requantizer(image, output, scales)
+    zero_point = weight_zero_point(node, OPTIONS)
+    multiplier, shift = requantizer(image, output, scales, zero_point)
     bias = bias_of(node, channels)
     bounds = activation_range(node.options[5], output.scale, output.zero_point, output.dtype)
 
@@ -87,7 +92,7 @@ def _run_conv(node: Node, inputs: Sequence[Array | None], open_weights: Open) ->
     view = windows(pad(images, y, x, image.zero_point), y, x)
     result = np.empty((len(images), y.count, x.count, channels), output.dtype)
     for tile in tiles(channels, terms):
-        levels = grow(weights, (tile.stop - tile.start) * terms).reshape(-1, terms)
+        levels = grow(weights, (tile.stop - tile.start) * terms, zero_point or 0).reshape(-1, terms)
         start = bias[tile] - image.zero_point * levels.sum(1, dtype=np.int64)
         matrix = levels.T.astype(exact)
         row_bytes = x.count * (terms * exact.itemsize + 32 * len(levels))
@@ -108,12 +113,13 @@ def _run_depthwise(node: Node, inputs: Sequence[Array | None], open_weights: Ope
     _, height, width, channels = taps.shape
     y, x = _axes(node, image, taps)
     weights, scales = weights_of(node, open_weights, channels)
-    multiplier, shift = _requantizer(image, output, scales)
+    zero_point = weight_zero_point(node, OPTIONS)
+    multiplier, shift = requantizer(image, output, scales, zero_point)
     bias = bias_of(node, channels)
     bounds = activation_range(node.options[5], output.scale, output.zero_point, output.dtype)
 
     depth = image.shape[3]
-    levels = grow(weights, taps.size).reshape(height, width, depth, -1).astype(np.int32)
+    levels = grow(weights, taps.size, zero_point or 0).reshape(height, width, depth, -1).astype(np.int32)
     start = bias - image.zero_point * levels.sum((0, 1), dtype=np.int64).reshape(-1)
     assert inputs[0] is not None
     images = inputs[0].reshape(-1, *image.shape[1:])

@@ -15,6 +15,7 @@ from regrow.kernels.base import (
     exact_float,
     filters,
     grow,
+    multipliers,
     need,
     need_activation,
     need_bias,
@@ -22,16 +23,17 @@ from regrow.kernels.base import (
     pieces,
     tiles,
     values,
+    weight_zero_point,
     weights_of,
 )
 from regrow.quant import activation_range, clamp, quantize_multiplier, requantize_once
 
 if TYPE_CHECKING:
-    from regrow.graph import Node, Tensor
+    from regrow.graph import Node
 
 
 def _check(node: Node) -> None:
-    need_form(node, (2, 3), 1)
+    need_form(node, (2, 3), 1, optional=1)
     x, matrix, output = values(node.inputs[0]), filters(node.inputs[1], 2), values(node.outputs[0])
     rows, terms = matrix.shape
     need_activation(node.options[0])
@@ -41,25 +43,21 @@ def _check(node: Node) -> None:
     need(fits, f"gives shape {output.shape} for an input of shape {x.shape} and weights {matrix.shape}")
 
 
-def _multipliers(x: Tensor, output: Tensor, scales: Array) -> Array:
-    real: Array = np.multiply(x.scale, scales, dtype=np.float64) / output.scale
-    return real
-
-
 def _run(node: Node, inputs: Sequence[Array | None], open_weights: Open) -> list[Array]:
     x, matrix, output = values(node.inputs[0]), filters(node.inputs[1], 2), values(node.outputs[0])
     rows, terms = matrix.shape
     weights, scales = weights_of(node, open_weights, rows)
-    multiplier, shift = quantize_multiplier(_multipliers(x, output, scales))
+    multiplier, shift = quantize_multiplier(multipliers(x, output, scales, np.float64))
     bias = bias_of(node, rows)
     bounds = activation_range(node.options[0], output.scale, output.zero_point, output.dtype)
 
+    zero_point = weight_zero_point(node, 1) or 0
     exact = exact_float(terms)
     assert inputs[0] is not None
     vectors = inputs[0].reshape(-1, terms)
     result = np.empty((len(vectors), rows), output.dtype)
     for tile in tiles(rows, terms):
-        levels = grow(weights, (tile.stop - tile.start) * terms).reshape(-1, terms)
+        levels = grow(weights, (tile.stop - tile.start) * terms, zero_point).reshape(-1, terms)
         start = bias[tile] - x.zero_point * levels.sum(1, dtype=np.int64)
         by_row = levels.T.astype(exact)
         for some, _ in pieces(len(vectors), 1, terms * exact.itemsize + 32 * len(levels)):

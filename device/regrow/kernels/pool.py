@@ -16,16 +16,21 @@ if TYPE_CHECKING:
 
 
 def _axes(node: Node, image: Tensor) -> tuple[Axis, Axis]:
-    stride_h, stride_w, height, width, padding, _ = node.options
+    stride_h, stride_w, height, width, padding = node.options[:5]
     return axes(image.shape, (height, width), (stride_h, stride_w), (1, 1), padding)
 
 
-def _check(node: Node) -> None:
-    need_form(node, (1,), 6)
+def _check_average(node: Node) -> None:
+    _check(node, optional=1)
+    need(node.options[6:] in (b"", b"\0", b"\1"), "has an unknown rounding")
+
+
+def _check(node: Node, optional: int = 0) -> None:
+    need_form(node, (1,), 6, optional)
     image, output = values(node.inputs[0]), values(node.outputs[0])
     need(len(image.shape) == 4, f"has an input of rank {len(image.shape)} instead of 4")
     y, x = _axes(node, image)
-    need_windows(y, x, *node.options[4:])
+    need_windows(y, x, *node.options[4:6])
     need_shape(output, (image.shape[0], y.count, x.count, image.shape[3]))
     same_units = abs(image.scale - output.scale) <= 1e-6 and image.zero_point == output.zero_point
     need(same_units, "has an output scale or zero point other than its input's")
@@ -48,7 +53,7 @@ def _covered(axis: Axis) -> Array:
 
 
 def _run_average(node: Node, inputs: Sequence[Array | None], _: Open) -> list[Array]:
-    """Mean of the taps inside the input, halves away from zero."""
+    """Mean of the taps inside the input, halves away from zero or, in networks that were uint8, upward."""
     image, output = values(node.inputs[0]), node.outputs[0]
     y, x = _axes(node, image)
     bounds = activation_range(node.options[5], output.scale, output.zero_point, output.dtype)
@@ -61,7 +66,10 @@ def _run_average(node: Node, inputs: Sequence[Array | None], _: Open) -> list[Ar
         for tap in taps:
             sums += tap
         count = counts[:, rows]
-        means = np.sign(sums) * ((np.abs(sums) + count // 2) // count)
+        if node.options[6:] == b"\1":
+            means = (sums + count // 2) // count
+        else:
+            means = np.sign(sums) * ((np.abs(sums) + count // 2) // count)
         result[samples, rows] = clamp(means, bounds, output.dtype)
     return [result.reshape(-1, *output.shape)]
 
@@ -81,5 +89,5 @@ def _run_max(node: Node, inputs: Sequence[Array | None], _: Open) -> list[Array]
     return [clamp(result, bounds, output.dtype).reshape(-1, *output.shape)]
 
 
-AVERAGE_POOL_2D = Kernel("AVERAGE_POOL_2D", _check, _run_average)
+AVERAGE_POOL_2D = Kernel("AVERAGE_POOL_2D", _check_average, _run_average)
 MAX_POOL_2D = Kernel("MAX_POOL_2D", _check, _run_max)
