@@ -168,8 +168,9 @@ def board(url: str, pack: Path, work: Path) -> list[str]:
         "interval": 1,
     }
     build(work / "micropython", "host")
+    shutil.copy(MAIN, work / "micropython")
     (work / "config.json").write_text(json.dumps(config))
-    return [*MICROPYTHON, str(MAIN), str(work / "config.json")]
+    return [*MICROPYTHON, str(work / "micropython" / "main.py"), str(work / "config.json")]
 
 
 def watch(url: str, work: Path) -> Fleet:

@@ -11,9 +11,11 @@ import json
 import sys
 import time
 
-from regrow.agent import Agent
-from regrow.errors import RegrowError
-from regrow.samples import Samples
+gc.threshold(4096)  # little garbage, so that the heap stays in one piece
+
+from regrow.agent import Agent  # noqa: E402
+from regrow.errors import RegrowError  # noqa: E402
+from regrow.samples import Samples  # noqa: E402
 
 _WIFI_LIMIT = 20  # seconds to wait for the network before going on without
 
@@ -77,7 +79,6 @@ def _top1(output, sign):
 
 
 def main(path):
-    gc.threshold(16384)  # little garbage, so that the heap stays in one piece
     with open(path) as file:
         config = json.load(file)
     if "wifi" in config:
