@@ -129,7 +129,7 @@ def broker(work: Path) -> Iterator[str]:
         port = free.getsockname()[1]
     config, log = work / "broker.conf", work / "broker.log"
     if shutil.which("mosquitto"):
-        config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\n")
+        config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nset_tcp_nodelay true\n")
         command = ["mosquitto", "-c", str(config)]
     else:
         config.write_text(f"listeners:\n  default:\n    type: tcp\n    bind: 127.0.0.1:{port}\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import logging
 import os
@@ -57,28 +58,32 @@ def run(args: argparse.Namespace) -> int:
         if x is None:
             while True:
                 signal.pause()
-        _classify(agent, x, y, 1 / args.rate if args.rate else 0.0)
+        _classify(agent, x, y, 1 / args.rate if args.rate else 0.0, args.rounds)
     return 0
 
 
-def _classify(agent: Any, x: Array, y: Array | None, period: float) -> None:
-    """Classify the samples in rounds, one every `period` seconds; a version they do not fit is left idle."""
-    refused = None
-    due = time.monotonic()
+def _classify(agent: Any, x: Array, y: Array | None, period: float, rounds: int) -> None:
+    """Classify the samples, one every `period` seconds, in `rounds` rounds for each version (0: no end).
+
+    A version that the samples do not fit is left idle.
+    """
     while True:
-        for i, sample in enumerate(x):
-            agent.wait()
-            network = agent.network
-            if network is not refused:
-                try:
-                    agent.predict(sample, None if y is None else y[i])
-                except InputError as error:
-                    logging.getLogger("regrow").error("the samples do not fit %s: %s", network.name, error)
-                    refused = network
+        agent.wait()
+        network = agent.network
+        samples = range(rounds * len(x)) if rounds else itertools.count()
+        due = time.monotonic()
+        for i in samples:
+            if agent.network is not network:
+                break
+            try:
+                agent.predict(x[i % len(x)], None if y is None else y[i % len(x)])
+            except InputError as error:
+                logging.getLogger("regrow").error("the samples do not fit %s: %s", network.name, error)
+                break
             due = max(due + period, time.monotonic() - period)
-            pause = due - time.monotonic() if network is not refused else 1.0
-            if pause > 0:
-                time.sleep(pause)
+            time.sleep(max(0.0, due - time.monotonic()))
+        while agent.network is network:
+            time.sleep(0.2)
 
 
 def predict(args: argparse.Namespace) -> int:
@@ -163,6 +168,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--group", action="append", default=[], help="a group it belongs to (repeatable)")
     command.add_argument("--fleet", default="regrow", help="name of the fleet (default regrow)")
     command.add_argument("--samples", metavar="FILE.npz", help="classify x (real units) in rounds; y: labels")
+    command.add_argument("--rounds", type=int, default=0, help="rounds a version (default 0: without end)")
     command.add_argument("--rate", type=float, default=0.0, help="samples a second (default 0: no limit)")
     command.add_argument(
         "--interval", type=float, default=10.0, help="seconds between telemetry (default 10)"

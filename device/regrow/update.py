@@ -176,7 +176,8 @@ class Updater:
         desired, store = record.desired, self._store
         self.fetcher = Fetcher(store)
         self._set(DOWNLOADING)
-        store.make_room(desired.head, [desired.pack])
+        if not store.has(desired.pack):
+            store.make_room(desired.head, [desired.pack])
         yield from self._fetch([(desired.pack, desired.head)])
 
         head = store.path(desired.pack).read_bytes()

@@ -74,7 +74,7 @@ def test_head():
     head = Head.parse(reader(start + struct.pack("<I", 3) + b"abcdef"))
     assert (head.manifest, len(head.data)) == (b"abc", 107)
     assert raises(PackError, Head.parse, reader(b"RGP2" + bytes(200)))
-    assert raises(PackError, Head.parse, reader(start + struct.pack("<I", 65537) ))
+    assert raises(PackError, Head.parse, reader(start + struct.pack("<I", 65537)))
     for size in (0, 3, 4, 99, 103, 106):
         assert raises(PackError, Head.parse, reader(head.data[:size])), size
 

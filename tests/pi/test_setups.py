@@ -23,7 +23,8 @@ PACK = HERE / "digits.rgp"
 EVAL = HERE.parents[1] / "demo" / "digits_eval.npz"
 LITERT = ("ai_edge_litert", "tflite_runtime")
 SETUP = os.environ.get("REGROW_SETUP", "ai_edge_litert")
-OUTPUTS = "79ebf151d4bb6bd8b7539b519cbb8758492496c3045049a9030184f0192a40e8"  # of the int8 outputs on all samples
+# SHA-256 of the int8 outputs on all samples
+OUTPUTS = "79ebf151d4bb6bd8b7539b519cbb8758492496c3045049a9030184f0192a40e8"
 
 
 @pytest.fixture(scope="module")
