@@ -75,8 +75,9 @@ class Job:
         self.warnings.append(sentence)
         console.warn(sentence)
 
-    def bench(self, judge: Judge, *, reference: bool = False) -> Bench:
-        return Bench(judge, self.source, self.networks, self.max_drop, reference=reference)
+    def bench(self, judge: Judge, *, networks: int = 2, reference: bool = False) -> Bench:
+        """A bench of the first `networks`."""
+        return Bench(judge, self.source, self.networks[:networks], self.max_drop, reference=reference)
 
 
 def prepare(
@@ -147,9 +148,9 @@ def _networks(source: bytes, target: str, calibration: Floats) -> list[Network]:
 def _refuse_operators(model: tflite.Model) -> None:
     """Name an operator that boards cannot run as the source has it: quantizing moves the places."""
     for index, operator in enumerate(model.operators):
-        if operator.name not in lower.OPTIONS and operator.name not in ("QUANTIZE", "DEQUANTIZE"):
+        if operator.name not in lower.OPERATORS and operator.name not in ("QUANTIZE", "DEQUANTIZE"):
             name = f"{operator.name} {operator.custom_code}".strip()
-            known = ", ".join(sorted(lower.OPTIONS))
+            known = ", ".join(sorted(lower.OPERATORS))
             raise InputError(
                 f"boards cannot run operator {index} ({name}) of the model: they run {known} only"
             )

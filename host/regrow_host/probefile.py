@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from regrow import Network, TensorInfo, probe, quant
 from regrow.probe import EXECUTOR_INTEGERS, GROWN, LITERAL, LITERT_FLOATS, LITERT_INTEGERS
 
-from regrow_host.graphfile import _varint as varint
+from regrow_host.varint import varint
 
 Floats = NDArray[np.float32]
 

@@ -6,7 +6,7 @@ import zlib
 from regrow import skeleton
 
 from regrow_host import tflite
-from regrow_host.graphfile import _varint as varint
+from regrow_host.varint import varint
 
 DTYPES = {"int8": 0, "float32": 1, "float16": 2}
 
