@@ -14,6 +14,7 @@ from regrow.graph import DTYPES, WEIGHTS, Graph
 
 from . import tflite
 from .tflite import OPERATOR_NAMES, WEIGHT_OPERATORS, Model, Operator, Subgraph
+from .varint import varint
 
 Levels = tuple[NDArray[np.int8], NDArray[np.float32]]
 
@@ -29,12 +30,12 @@ def write(graph: Graph) -> bytes:
 def _tensor(tensor: device.Tensor) -> bytes:
     head = bytes([tensor.kind, DTYPES.index(tensor.dtype), len(tensor.shape)]) + _varints(tensor.shape)
     if tensor.kind == WEIGHTS:
-        return head + _varint(tensor.number)
+        return head + varint(tensor.number)
     head += struct.pack("<fh", tensor.scale, tensor.zero_point)
     if tensor.data is None:
-        return head + _varint(tensor.offset)
+        return head + varint(tensor.offset)
     data = tensor.data.astype(tensor.dtype.newbyteorder("<")).tobytes()
-    return head + bytes([device.PLAIN]) + _varint(len(data)) + data
+    return head + bytes([device.PLAIN]) + varint(len(data)) + data
 
 
 def _op(op: device.Op) -> bytes:
@@ -43,16 +44,7 @@ def _op(op: device.Op) -> bytes:
 
 
 def _varints(values: list[int] | tuple[int, ...]) -> bytes:
-    return b"".join(map(_varint, values))
-
-
-def _varint(value: int) -> bytes:
-    """Unsigned LEB128."""
-    low = []
-    while value > 0x7F:
-        low.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*low, value])
+    return b"".join(map(varint, values))
 
 
 def to_tflite(graph: Graph, weights: Mapping[int, Levels], name: str = "") -> bytes:

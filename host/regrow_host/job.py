@@ -8,7 +8,7 @@ import numpy as np
 from regrow.errors import InputError, RegrowError
 from regrow.pack import USE_EXECUTOR, USE_LITERT
 
-from regrow_host import console, data, lower, quantize, tflite
+from regrow_host import console, data, lower, operators, quantize, tflite
 from regrow_host.data import Samples
 from regrow_host.judge import Judge
 from regrow_host.layers import Network
@@ -148,9 +148,9 @@ def _networks(source: bytes, target: str, calibration: Floats) -> list[Network]:
 def _refuse_operators(model: tflite.Model) -> None:
     """Name an operator that boards cannot run as the source has it: quantizing moves the places."""
     for index, operator in enumerate(model.operators):
-        if operator.name not in lower.OPERATORS and operator.name not in ("QUANTIZE", "DEQUANTIZE"):
+        if operator.name not in operators.OPERATORS and operator.name not in ("QUANTIZE", "DEQUANTIZE"):
             name = f"{operator.name} {operator.custom_code}".strip()
-            known = ", ".join(sorted(lower.OPERATORS))
+            known = ", ".join(sorted(operators.OPERATORS))
             raise InputError(
                 f"boards cannot run operator {index} ({name}) of the model: they run {known} only"
             )

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from regrow.errors import PackError
-from regrow.graph import ACTIVATION, CONSTANT, DTYPES, MAX_RANK, WEIGHTS, Graph, Node, Op, Tensor
+from regrow.graph import ACTIVATION, CONSTANT, DTYPES, MAX_RANK, VARIABLE, WEIGHTS, Graph, Node, Op, Tensor
 from regrow.kernels import KERNELS
 
-from . import graphfile, planner, tflite
+from . import graphfile, limits, planner, tflite, variables
+from .operators import OPERATORS
 from .tflite import Model, ModelError, Operator, Subgraph, WeightTensor
 
 INT8 = np.dtype(np.int8)
-MAX_TERMS = 16384  # products of 8 bits that stay within 30 bits when summed
-ADD_RANGE = 1 << 20  # what ADD scales its inputs up by
+TYPES = ("int8", "uint8", "int32", "int64", "resource")
+MAX_OPTIONS = 255
 
 
 @dataclass(frozen=True)
@@ -51,191 +51,238 @@ def graph_bytes(lowered: Lowered, scales: Mapping[int, NDArray[np.float32]] | No
 def lower(model: Model) -> Lowered:
     """The device graph of an int8 model. Raises ModelError with the first thing that no kernel runs."""
     model = strip_ends(model)
-    for index, operator in enumerate(model.operators):
-        _refuse(model, index, operator)
-    return _Lowering(model).result()
+    for index, operator in live(model):
+        if operator.name not in OPERATORS:
+            name = f"{operator.name} {operator.custom_code}".strip()
+            raise ModelError(
+                f"boards cannot run operator {index} ({name}): they run {', '.join(sorted(OPERATORS))} only"
+            )
+    return Lowering(model).result()
 
 
-def _refuse(model: Model, index: int, operator: Operator) -> None:
-    """Raise ModelError for an operator that no kernel runs, or that works on other types than int8."""
-    if operator.name not in OPTIONS:
-        name = f"{operator.name} {operator.custom_code}".strip()
-        raise ModelError(
-            f"boards cannot run operator {index} ({name}): they run {', '.join(sorted(OPTIONS))} only"
-        )
-    if len(operator.inputs) < (2 if operator.name in tflite.WEIGHT_OPERATORS else 1):
-        raise ModelError(f"{_where(index, operator)} has {len(operator.inputs)} inputs")
-    for i in [operator.inputs[0], *operator.outputs]:
-        dtype = model.tensors[i].dtype if i >= 0 else "no tensor"
-        if dtype != "int8":
-            hint = "; quantize the model to int8 first" if dtype == "float32" else ""
-            raise ModelError(f"{_where(index, operator)} works on {dtype}, boards run int8 only{hint}")
+class Lowering:
+    """Turns operators into ops one after the other, and tensors when they are first met.
 
-
-def _where(index: int, operator: Operator) -> str:
-    return f"boards cannot run operator {index} ({operator.name}): it"
-
-
-class _Lowering:
-    """Turns operators into ops one after the other, and tensors when they are first met."""
+    Tensors of the model are meant by their index there, those of the graph by their id.
+    """
 
     def __init__(self, model: Model) -> None:
         self.model = model
         self.weights = tflite.weight_tensors(model)
         self.numbers = {each.tensor: each.number for each in self.weights}
+        self.states = variables.find(model)
         self.tensors: list[Tensor] = []
+        self.ops: list[Op] = []
         self.ids: dict[int, int] = {}
         self.biases: dict[int, int] = {}
+        self.at()
 
     def result(self) -> Lowered:
-        inputs = tuple(self.activation(i, "boards cannot run the model: it") for i in self.model.inputs)
-        ops = tuple(self.op(index, operator) for index, operator in enumerate(self.model.operators))
-        outputs = tuple(self.activation(i, "boards cannot run the model: it") for i in self.model.outputs)
+        for index, operator in live(self.model):
+            self.at(index, operator)
+            self._refuse_types(operator)
+        self.at()
+        inputs = tuple(self.activation(i) for i in self.model.inputs)
+        if any(self.tensors[i].shape[:1] != (1,) for i in inputs):
+            raise self.refuse("takes a batch of samples at once, boards run batch 1")
+        for index, operator in live(self.model):
+            self.at(index, operator)
+            try:
+                OPERATORS[operator.name].emit(self, operator)
+            except AttributeError as error:
+                raise self.refuse("lacks its options") from error
+        self.at()
+        outputs = tuple(self.activation(i) for i in self.model.outputs)
         room = sum(tensor.nbytes for tensor in self.tensors)
-        graph = Graph(tuple(self.tensors), ops, inputs, outputs, room)
+        graph = Graph(tuple(self.tensors), tuple(self.ops), inputs, outputs, room)
         try:
             graph.check()
         except PackError as error:
             raise ModelError(f"boards cannot run the model: {error}") from error
-        graph = planner.plan(graph)
-        return Lowered(graph, self.weights, self.biases)
+        return Lowered(planner.plan(graph), self.weights, self.biases)
 
-    def op(self, index: int, operator: Operator) -> Op:
-        where = _where(index, operator)
+    def at(self, index: int = 0, operator: Operator | None = None) -> None:
+        """Refusals from here on are about this operator of the model, or about none."""
+        which = f"operator {index} ({operator.name})" if operator else "the model"
+        self.where = f"boards cannot run {which}: it"
+
+    def refuse(self, reason: str) -> ModelError:
+        return ModelError(f"{self.where} {reason}")
+
+    def _refuse_types(self, operator: Operator) -> None:
+        """Raise ModelError for an operator that lacks tensors or computes in other types than 8 bits."""
+        rule = OPERATORS[operator.name]
+        for kind, given, least in (
+            ("inputs", operator.inputs, rule.inputs),
+            ("outputs", operator.outputs, rule.outputs),
+        ):
+            if len(given) < least or -1 in given[:least]:
+                raise self.refuse(f"has {len(given) - given.count(-1)} {kind}")
+        for i in (*operator.inputs, *operator.outputs):
+            tensor = self.model.tensors[i]
+            if i >= 0 and tensor.data is None and tensor.dtype not in TYPES:
+                hint = "; quantize the model to int8 first" if tensor.dtype == "float32" else ""
+                raise self.refuse(f"works on {tensor.dtype}, boards run int8 only{hint}")
+
+    def emit(self, code: int, inputs: Sequence[int], outputs: Sequence[int], options: bytes = b"") -> None:
+        """Add an op on the ids `inputs` that computes tensors of the model."""
+        self.emit_ids(code, inputs, [self.activation(i) for i in outputs], options)
+
+    def emit_ids(
+        self, code: int, inputs: Sequence[int], outputs: Sequence[int], options: bytes = b""
+    ) -> None:
+        if len(options) > MAX_OPTIONS:
+            raise self.refuse(f"needs {len(options)} bytes of options, the limit is {MAX_OPTIONS}")
+        given = tuple(self.tensors[i].as_levels for i in inputs)
+        node = Node(options, given, tuple(self.tensors[i].as_levels for i in outputs))
         try:
-            options = OPTIONS[operator.name](operator.options, where)
-        except AttributeError as error:
-            raise ModelError(f"{where} lacks its options") from error
-        if operator.name in tflite.WEIGHT_OPERATORS:
-            inputs = self.layer_inputs(operator, where)
-        elif operator.name == "RESHAPE":  # the shape stands in the output
-            inputs = [self.activation(operator.inputs[0], where)]
-        else:
-            inputs = [self.activation(i, where) for i in operator.inputs]
-        outputs = tuple(self.activation(i, where) for i in operator.outputs)
-        given = tuple(self.tensors[i] if i >= 0 else None for i in inputs)
-        node = Node(options, given, tuple(self.tensors[i] for i in outputs))
-        try:
-            KERNELS[operator.code].check(node)
+            KERNELS[code].check(node)
         except PackError as error:
-            raise ModelError(f"{where} {error}") from error
-        _check_limits(operator.name, node, where)
-        return Op(operator.code, tuple(inputs), outputs, options)
+            raise self.refuse(str(error)) from error
+        limits.check(code, node, self.refuse)
+        self.ops.append(Op(code, tuple(inputs), tuple(outputs), options))
 
-    def layer_inputs(self, operator: Operator, where: str) -> list[int]:
-        source, filters, *bias = operator.inputs
-        inputs = [self.activation(source, where), self.filter(filters, where)]
-        if bias and bias[0] >= 0:
-            inputs.append(self.bias(bias[0], self.numbers[filters], where))
-        return inputs
-
-    def activation(self, index: int, where: str) -> int:
-        """The id of an int8 tensor that ops compute."""
+    def activation(self, index: int) -> int:
+        """The id of a tensor that ops compute."""
         if index in self.ids:
             return self.ids[index]
         tensor = self.model.tensors[index] if index >= 0 else None
         if tensor is None or tensor.data is not None or tensor.variable:
-            raise ModelError(f"{where} takes an input that is missing, constant or a variable")
-        if tensor.dtype != "int8" or len(tensor.scales) != 1 or not tensor.scales[0] > 0:
-            raise ModelError(
-                f"{where} uses tensor {index} ({tensor.name}), which is no int8 tensor of one scale"
+            raise self.refuse("takes an input that is missing, constant or a variable")
+        if len(tensor.shape) > MAX_RANK or not math.prod(tensor.shape):
+            raise self.refuse(
+                f"uses tensor {index} ({tensor.name}) of shape {list(tensor.shape)}; "
+                f"boards run at most {MAX_RANK} axes and nothing empty"
             )
-        if len(tensor.shape) > MAX_RANK or tensor.shape[:1] != (1,) or not math.prod(tensor.shape):
-            raise ModelError(
-                f"{where} uses tensor {index} ({tensor.name}) of shape {list(tensor.shape)}; "
-                f"boards run batch 1 and at most {MAX_RANK} axes"
-            )
-        scale, zero_point = float(tensor.scales[0]), int(tensor.zero_points[0])
-        return self.add(index, Tensor(ACTIVATION, INT8, tensor.shape, scale, zero_point))
+        if tensor.dtype in ("int32", "int64"):
+            return self._add(index, Tensor(ACTIVATION, np.dtype(tensor.dtype), tensor.shape))
+        scale, zero_point = self._units(index)
+        if tensor.dtype == "uint8" and index in (*self.model.inputs, *self.model.outputs):
+            seen = Tensor(ACTIVATION, np.dtype(np.uint8), tensor.shape, scale, zero_point + 128)
+            return self._add(index, seen)
+        return self._add(index, Tensor(ACTIVATION, INT8, tensor.shape, scale, zero_point))
 
-    def filter(self, index: int, where: str) -> int:
+    def operand(self, index: int) -> int:
+        """The id of a tensor that ops compute or of an 8-bit constant."""
+        if index in self.ids or not self.is_constant(index):
+            return self.activation(index)
+        scale, zero_point = self._units(index)
+        data = self.model.tensors[index].data
+        assert data is not None
+        levels = tflite.as_levels(data)
+        return self._add(index, Tensor(CONSTANT, INT8, levels.shape, scale, zero_point, data=levels))
+
+    def temporary(self, index: int, like: int, shape: tuple[int, ...] | None = None) -> int:
+        """The id of a new activation in the units of `like`, in the shape of `index` unless given."""
+        scale, zero_point = self._units(like)
+        return self._append(Tensor(ACTIVATION, INT8, shape or self.shape(index), scale, zero_point))
+
+    def table(self, table: NDArray[np.int8]) -> int:
+        return self._append(Tensor(CONSTANT, INT8, table.shape, data=table))
+
+    def variable(self, resource: int, like: int) -> int:
+        """The id of the state behind a resource, which has the shape and the units of `like`."""
+        state = self.states.get(resource)
+        if state is None:
+            raise self.refuse("uses a variable that nothing in the model declares")
+        tensor = self.quantized(like)
+        scale, zero_point = self._units(like)
+        found = Tensor(VARIABLE, INT8, tensor.shape, scale, zero_point, fill=state.fill(tensor, self.refuse))
+        key = -2 - state.number
+        if key not in self.ids:
+            return self._add(key, found)
+        known = self.tensors[self.ids[key]]
+        if known != found:
+            raise self.refuse(f"uses the variable {state.name} in two shapes, scales or zero points")
+        return self.ids[key]
+
+    def merge(self, output: int, x: int) -> bool:
+        """Let the output be the very tensor x, unless either is seen from outside."""
+        if output in self.model.outputs or self.is_constant(x):
+            return False
+        self.ids[output] = self.activation(x)
+        return True
+
+    def filter(self, index: int) -> int:
         """The id of a filter."""
         if index not in self.numbers:
-            raise ModelError(f"{where} has weights that are not constant")
+            raise self.refuse("has weights that are not constant")
         if index in self.ids:
             return self.ids[index]
         tensor = self.model.tensors[index]
-        if tensor.dtype != "int8":
-            raise ModelError(f"{where} has {tensor.dtype} weights, boards run int8 only")
-        if tensor.zero_points.any() or not (tensor.scales > 0).all():
-            raise ModelError(f"{where} has weights with a zero point other than 0 or with a scale of 0")
-        return self.add(index, Tensor(WEIGHTS, INT8, tensor.shape, number=self.numbers[index]))
+        if tensor.dtype not in ("int8", "uint8"):
+            raise self.refuse(f"has {tensor.dtype} weights, boards run int8 only")
+        symmetric = tensor.dtype == "uint8" or not tensor.zero_points.any()
+        if not symmetric or not (tensor.scales > 0).all():
+            raise self.refuse("has weights with a zero point other than 0 or with a scale of 0")
+        return self._add(index, Tensor(WEIGHTS, INT8, tensor.shape, number=self.numbers[index]))
 
-    def bias(self, index: int, number: int, where: str) -> int:
+    def weight_zero_point(self, index: int) -> bytes:
+        """The option byte that marks a layer of a uint8 network."""
+        zero_point = self.weights[self.numbers[index]].zero_point
+        return struct.pack("b", zero_point) if self.is_uint8(index) else b""
+
+    def bias(self, index: int, weights: int) -> int:
         """The id of a bias in the scales of these weights; one that serves several layers is repeated."""
         data = self.model.tensors[index].data
         if data is None or data.dtype not in DTYPES:
-            raise ModelError(f"{where} has a bias that is not constant int32")
-        self.tensors.append(Tensor(CONSTANT, data.dtype, data.shape, data=data))
-        self.biases[len(self.tensors) - 1] = number
-        return len(self.tensors) - 1
+            raise self.refuse("has a bias that is not constant int32")
+        self.biases[len(self.tensors)] = self.numbers[weights]
+        return self._append(Tensor(CONSTANT, data.dtype, data.shape, data=data))
 
-    def add(self, index: int, tensor: Tensor) -> int:
-        self.tensors.append(tensor)
-        self.ids[index] = len(self.tensors) - 1
+    def integers(self, index: int, count: int | None = None) -> list[int]:
+        """The values of a constant of integers."""
+        data = self.model.tensors[index].data if index >= 0 else None
+        if data is None or data.dtype.kind not in "iu" or count not in (None, data.size):
+            raise self.refuse("takes axes, sizes or places that are no constant integers")
+        return [int(value) for value in data.reshape(-1)]
+
+    def shape(self, index: int) -> tuple[int, ...]:
+        return self.model.tensors[index].shape
+
+    def is_constant(self, index: int) -> bool:
+        return index >= 0 and self.model.tensors[index].data is not None
+
+    def is_uint8(self, index: int) -> bool:
+        return self.model.tensors[index].dtype == "uint8"
+
+    def quantized(self, index: int) -> tflite.Tensor:
+        """The model's tensor, which must be one of 8 bits in one scale."""
+        tensor = self.model.tensors[index]
+        fits = tensor.dtype in ("int8", "uint8") and len(tensor.scales) == 1 and tensor.scales[0] > 0
+        if index < 0 or not fits or not 0 <= tensor.zero_points[0] - np.iinfo(tensor.dtype).min <= 255:
+            raise self.refuse(f"uses tensor {index} ({tensor.name}), which is no int8 tensor of one scale")
+        return tensor
+
+    def same_units(self, a: int, b: int) -> bool:
+        return self._units(a) == self._units(b)
+
+    def _units(self, index: int) -> tuple[float, int]:
+        """Scale and zero point of a tensor of 8 bits, as the int8 tensor that ops see."""
+        tensor = self.quantized(index)
+        return float(tensor.scales[0]), int(tensor.zero_points[0]) - 128 * self.is_uint8(index)
+
+    def _add(self, index: int, tensor: Tensor) -> int:
+        self.ids[index] = self._append(tensor)
         return self.ids[index]
 
-
-def _check_limits(name: str, node: Node, where: str) -> None:
-    """Raise ModelError for what numpy's kernels run but the board's cannot, whose sums have 31 bits."""
-    x, *others = (tensor for tensor in node.inputs if tensor is not None)
-    output = node.outputs[0]
-    if name in tflite.WEIGHT_OPERATORS:
-        terms = others[0].size // output.shape[-1]
-        if terms > MAX_TERMS:
-            raise ModelError(f"{where} has {terms} weights per channel, the limit is {MAX_TERMS}")
-    elif name == "ADD":
-        if not x.shape == others[0].shape == output.shape:
-            raise ModelError(f"{where} adds tensors of different shapes")
-        if output.scale < 2 * max(x.scale, others[0].scale) / ADD_RANGE:
-            raise ModelError(f"{where} has an output scale far below the scales of its inputs")
+    def _append(self, tensor: Tensor) -> int:
+        self.tensors.append(tensor)
+        return len(self.tensors) - 1
 
 
-def _conv(options: Any, where: str) -> bytes:
-    sizes = (options.strideH, options.strideW, options.dilationHFactor, options.dilationWFactor)
-    return _bytes([*sizes, options.padding, options.fusedActivationFunction], where)
+def live(model: Model) -> list[tuple[int, Operator]]:
+    """The operators, with their places, that give something to the outputs or to a variable.
 
-
-def _pool(options: Any, where: str) -> bytes:
-    sizes = (options.strideH, options.strideW, options.filterHeight, options.filterWidth)
-    return _bytes([*sizes, options.padding, options.fusedActivationFunction], where)
-
-
-def _fully_connected(options: Any, where: str) -> bytes:
-    if options.weightsFormat != 0:
-        raise ModelError(f"{where} has shuffled weights")
-    return _bytes([options.fusedActivationFunction], where)
-
-
-def _add(options: Any, where: str) -> bytes:
-    return _bytes([options.fusedActivationFunction], where)
-
-
-def _softmax(options: Any, _: str) -> bytes:
-    return struct.pack("<f", options.beta)
-
-
-def _reshape(_: Any, __: str) -> bytes:
-    return b""
-
-
-def _bytes(values: Sequence[int], where: str) -> bytes:
-    if not all(0 <= value <= 255 for value in values):
-        raise ModelError(f"{where} has a stride, dilation or filter above 255")
-    return bytes(values)
-
-
-OPTIONS: dict[str, Callable[[Any, str], bytes]] = {
-    "ADD": _add,
-    "AVERAGE_POOL_2D": _pool,
-    "CONV_2D": _conv,
-    "DEPTHWISE_CONV_2D": _conv,
-    "FULLY_CONNECTED": _fully_connected,
-    "MAX_POOL_2D": _pool,
-    "RESHAPE": _reshape,
-    "SOFTMAX": _softmax,
-}
-"""Per operator: its options in the `.tflite` -> the option bytes of the graph part."""
+    The others compute the shape of a RESHAPE, which is known, or nothing that anyone needs.
+    """
+    needed = set(model.outputs)
+    found = []
+    for index, operator in reversed(list(enumerate(model.operators))):
+        if operator.name == "ASSIGN_VARIABLE" or needed.intersection(operator.outputs):
+            needed.update(operator.inputs[:1] if operator.name == "RESHAPE" else operator.inputs)
+            found.append((index, operator))
+    return found[::-1]
 
 
 def strip_ends(model: Model) -> Model:

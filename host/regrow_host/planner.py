@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from regrow.graph import ACTIVATION, Graph, Node, Op
+from regrow.graph import ACTIVATION, VARIABLE, Graph, Node
 
+from .operators import LOOKUP
 from .tflite import OPERATOR_CODES
 
 ALIGNMENT = 4  # so that kernels may load words
@@ -20,6 +21,8 @@ CONV_2D = OPERATOR_CODES["CONV_2D"]
 DEPTHWISE_CONV_2D = OPERATOR_CODES["DEPTHWISE_CONV_2D"]
 FULLY_CONNECTED = OPERATOR_CODES["FULLY_CONNECTED"]
 RESHAPE = OPERATOR_CODES["RESHAPE"]
+
+IN_PLACE = {*(OPERATOR_CODES[name] for name in ("ADD", "SUB", "MUL", "RESHAPE")), LOOKUP}
 
 
 @dataclass
@@ -89,14 +92,20 @@ def _place(order: list[Block]) -> int:
 
 
 def _blocks(graph: Graph) -> dict[int, Block]:
-    """The block of each activation, by tensor id."""
+    """The block of each activation and variable, by tensor id."""
     last = {i: len(graph.ops) for i in graph.outputs}
     for n, op in enumerate(graph.ops):
         for i in op.inputs:
             last[i] = max(last.get(i, n), n)
-    blocks: dict[int, Block] = {}
+    blocks: dict[int, Block] = {
+        i: Block(tensor.nbytes, -1, len(graph.ops))
+        for i, tensor in enumerate(graph.tensors)
+        if tensor.kind == VARIABLE
+    }
     for n, written in [(-1, graph.inputs), *((n, op.outputs) for n, op in enumerate(graph.ops))]:
         for i in written:
+            if graph.tensors[i].kind == VARIABLE:
+                continue
             end = last.get(i, n)
             block = _in_place(graph, n, i, blocks)
             if block is None:
@@ -110,15 +119,13 @@ def _in_place(graph: Graph, n: int, output: int, blocks: dict[int, Block]) -> Bl
     """The block of an input that op n may overwrite with its output: it is read no later than written."""
     if n < 0:
         return None
-    for i in _overwritable(graph.ops[n]):
+    if graph.ops[n].code not in IN_PLACE:
+        return None
+    for i in graph.ops[n].inputs:
         same_size = graph.tensors[i].nbytes == graph.tensors[output].nbytes if i >= 0 else False
         if same_size and graph.tensors[i].kind == ACTIVATION and blocks[i].last == n:
             return blocks[i]
     return None
-
-
-def _overwritable(op: Op) -> tuple[int, ...]:
-    return {ADD: op.inputs, RESHAPE: op.inputs[:1]}.get(op.code, ())
 
 
 def memory(graph: Graph) -> int:

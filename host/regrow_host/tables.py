@@ -30,7 +30,7 @@ def table(name: str, options: Any, x: Tensor, y: Tensor) -> NDArray[np.int8]:
     levels = np.arange(256, dtype=np.uint8).view(np.int8).astype(np.int64)
     bounds = np.iinfo(y.dtype)
     result = FUNCTIONS[name](levels + _shift(x) - _zero_point(x), options, x, y)
-    return (np.clip(result, bounds.min, bounds.max) - _shift(y)).astype(np.int8)
+    return np.asarray(np.clip(result, bounds.min, bounds.max) - _shift(y), np.int8)
 
 
 def concatenated(x: Tensor, y: Tensor) -> NDArray[np.int8]:
@@ -40,7 +40,7 @@ def concatenated(x: Tensor, y: Tensor) -> NDArray[np.int8]:
     bias = F32(-_zero_point(x)) * scale
     result = _rounded(levels.astype(F32) * scale + bias) + _zero_point(y)
     bounds = np.iinfo(y.dtype)
-    return (np.clip(result, bounds.min, bounds.max) - _shift(y)).astype(np.int8)
+    return np.asarray(np.clip(result, bounds.min, bounds.max) - _shift(y), np.int8)
 
 
 def _shift(tensor: Tensor) -> int:
@@ -48,7 +48,8 @@ def _shift(tensor: Tensor) -> int:
 
 
 def _scale(tensor: Tensor) -> np.float32:
-    return F32(tensor.scales[0])
+    scale: np.float32 = tensor.scales[0]
+    return scale
 
 
 def _zero_point(tensor: Tensor) -> int:

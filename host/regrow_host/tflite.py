@@ -40,11 +40,14 @@ WEIGHT_OPERATORS: dict[str, tuple[int, int, Kind]] = {
     "CONV_2D": (1, 0, "conv"),
     "DEPTHWISE_CONV_2D": (1, -1, "depthwise"),
     "FULLY_CONNECTED": (1, 0, "dense"),
+    "TRANSPOSE_CONV": (1, 0, "conv"),
 }
 
 # How many inputs the operators that this module looks into must have.
 INPUTS = {OPERATOR_CODES[name]: 2 for name in WEIGHT_OPERATORS} | {
-    OPERATOR_CODES[name]: 1 for name in ("QUANTIZE", "DEQUANTIZE")
+    OPERATOR_CODES["TRANSPOSE_CONV"]: 3,
+    OPERATOR_CODES["QUANTIZE"]: 1,
+    OPERATOR_CODES["DEQUANTIZE"]: 1,
 }
 
 Kind = Literal["dense", "conv", "depthwise"]
@@ -104,6 +107,13 @@ class Operator:
     @property
     def name(self) -> str:
         return OPERATOR_NAMES.get(self.code, f"operator {self.code}")
+
+    @property
+    def layer_inputs(self) -> tuple[int, int, int]:
+        """Of a layer: the tensors that it takes, its weights and its bias (-1 without one)."""
+        places = (2, 1, 3) if self.name == "TRANSPOSE_CONV" else (0, 1, 2)
+        source, weights, bias = (self.inputs[i] if i < len(self.inputs) else -1 for i in places)
+        return source, weights, bias
 
 
 @dataclass
@@ -165,6 +175,7 @@ class WeightTensor:
     values: NDArray[np.float32]  # real units, in the tensor's shape
     levels: NDArray[np.int8] | None  # of a quantized tensor
     scales: NDArray[np.float32] | None  # of a quantized tensor: 1 or `channels`
+    zero_point: int = 0  # of the levels; other than 0 in uint8 networks only
 
     @property
     def count(self) -> int:
@@ -484,13 +495,15 @@ def _weights_of(operator: Operator) -> tuple[int, Kind, int]:
 
 def _weight_tensor(tensor: Tensor, kind: Kind, axis: int, place: tuple[int, int, int]) -> WeightTensor:
     number, index, position = place
-    if tensor.dtype not in ("float32", "float16", "int8") or tensor.data is None:
+    if tensor.dtype not in ("float32", "float16", "int8", "uint8") or tensor.data is None:
         raise ModelError(
             f"tensor {index} ({tensor.name}) has {tensor.dtype} weights, which regrow cannot compress"
         )
-    quantized = tensor.dtype == "int8"
+    quantized = tensor.dtype in ("int8", "uint8")
     if quantized and not len(tensor.scales):
-        raise ModelError(f"tensor {index} ({tensor.name}) has int8 weights without a scale")
+        raise ModelError(f"tensor {index} ({tensor.name}) has {tensor.dtype} weights without a scale")
+    if tensor.dtype == "uint8" and not (len(tensor.scales) == 1 and 0 <= tensor.zero_points[0] <= 255):
+        raise ModelError(f"tensor {index} ({tensor.name}) has uint8 weights of several or odd zero points")
     axis %= len(tensor.shape)
     if len(tensor.scales) > 1 and tensor.axis != axis:
         raise ModelError(
@@ -507,16 +520,23 @@ def _weight_tensor(tensor: Tensor, kind: Kind, axis: int, place: tuple[int, int,
         channels=tensor.shape[axis],
         inner=math.prod(tensor.shape[axis + 1 :]),
         values=tensor.real(),
-        levels=tensor.data if quantized else None,
+        levels=as_levels(tensor.data) if quantized else None,
         scales=tensor.scales if quantized else None,
+        zero_point=int(tensor.zero_points[0]) - 128 if tensor.dtype == "uint8" else 0,
     )
+
+
+def as_levels(data: Array) -> NDArray[np.int8]:
+    """int8 values as they are, uint8 values less 128."""
+    return (data ^ 0x80).view(np.int8) if data.dtype == np.uint8 else data.astype(np.int8, copy=False)
 
 
 def precision(model: Model) -> Precision:
     """How the network computes: `float32`, `float16` (float16 weights dequantized first), `dynamic` (float
-    activations with int8 weights), `int8` (int8 activations) or `other`."""
-    activations = {model.tensors[op.inputs[0]].dtype for op in model.operators if op.name in WEIGHT_OPERATORS}
-    if activations == {"int8"}:
+    activations with int8 weights), `int8` (int8 or uint8 activations) or `other`."""
+    layers = [op for op in model.operators if op.name in WEIGHT_OPERATORS]
+    activations = {model.tensors[op.layer_inputs[0]].dtype for op in layers}
+    if activations in ({"int8"}, {"uint8"}):
         return "int8"
     if activations - {"float32"} or any(tensor.dtype == "int16" for tensor in model.tensors):
         return "other"
@@ -529,23 +549,24 @@ def precision(model: Model) -> Precision:
 def with_weights(data: bytes, weights: Mapping[int, tuple[Array, NDArray[np.float32] | None]]) -> bytes:
     """The `.tflite` file with new weights: per tensor index (values in its dtype and shape, scales).
 
-    Scales are None for float tensors, else 1 or one per channel. Biases (int32) of int8 layers are
-    requantized to the new scales, so that they keep their real values.
+    Scales are None for float tensors, else 1 or one per channel; weights that are uint8 in the file are
+    given as levels, too. Biases (int32) of int8 layers are requantized to the new scales, so that they keep
+    their real values.
     """
     model = read(data)
     before = {each.tensor: each for each in weight_tensors(model)}
     for index, (values, scales) in weights.items():
         if index not in before:
             raise ModelError(f"tensor {index} is no weight tensor of the model")
-        model.tensors[index] = _with_values(index, model.tensors[index], before[index].axis, values, scales)
+        model.tensors[index] = _with_values(index, model.tensors[index], before[index], values, scales)
     biases: dict[int, tuple[NDArray[np.int32], NDArray[np.float32]]] = {}
     for operator in model.operators:
         index = _weights_of(operator)[0]
         scales = before[index].scales if index in weights else None
-        if scales is None or len(operator.inputs) < 3 or operator.inputs[2] < 0:
+        if scales is None or operator.layer_inputs[2] < 0:
             continue
-        source, bias = model.tensors[operator.inputs[0]], operator.inputs[2]
-        if source.dtype != "int8":
+        source, bias = model.tensors[operator.layer_inputs[0]], operator.layer_inputs[2]
+        if source.dtype not in ("int8", "uint8"):
             continue
         ints = _rescaled_bias(model.tensors[bias], scales, model.tensors[index].scales)
         if bias in biases and not np.array_equal(biases[bias][0], ints):
@@ -570,17 +591,23 @@ def _rescaled_bias(
 
 
 def _with_values(
-    index: int, tensor: Tensor, axis: int, values: Array, scales: NDArray[np.float32] | None
+    index: int, tensor: Tensor, before: WeightTensor, values: Array, scales: NDArray[np.float32] | None
 ) -> Tensor:
-    if values.shape != tensor.shape or values.dtype != np.dtype(tensor.dtype):
-        wanted, given = f"{tensor.dtype} {list(tensor.shape)}", f"{values.dtype} {list(values.shape)}"
+    axis, dtype = before.axis, np.dtype(tensor.dtype if before.levels is None else np.int8)
+    if values.shape != tensor.shape or values.dtype != dtype:
+        wanted, given = f"{dtype} {list(tensor.shape)}", f"{values.dtype} {list(values.shape)}"
         raise ModelError(
             f"the new weights of tensor {index} ({tensor.name}) must be {wanted}, they are {given}"
         )
     if scales is None:
-        if tensor.dtype == "int8":
+        if before.levels is not None:
             raise ModelError(f"the new weights of tensor {index} ({tensor.name}) need scales")
         return replace(tensor, data=values, buffer=None)
+    if tensor.dtype == "uint8" and len(scales) == 1:
+        same = (values == before.levels).all() and (scales == before.scales).all()
+        zeros = tensor.zero_points if same else np.array([128], np.int64)
+        data = values.view(np.uint8) ^ 0x80
+        return replace(tensor, data=data, buffer=None, scales=scales, zero_points=zeros, axis=axis)
     if tensor.dtype != "int8" or scales.shape not in ((1,), (tensor.shape[axis],)):
         raise ModelError(
             f"tensor {index} ({tensor.name}) takes 1 or {tensor.shape[axis]} scales for int8 weights"
