@@ -10,7 +10,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from regrow import graph as device
-from regrow.graph import DTYPES, WEIGHTS, Graph
+from regrow.graph import DTYPES, VARIABLE, WEIGHTS, Graph
 
 from . import tflite
 from .tflite import OPERATOR_NAMES, WEIGHT_OPERATORS, Model, Operator, Subgraph
@@ -33,7 +33,8 @@ def _tensor(tensor: device.Tensor) -> bytes:
         return head + varint(tensor.number)
     head += struct.pack("<fh", tensor.scale, tensor.zero_point)
     if tensor.data is None:
-        return head + varint(tensor.offset)
+        fill = bytes([tensor.fill]) if tensor.kind == VARIABLE else b""
+        return head + varint(tensor.offset) + fill
     data = tensor.data.astype(tensor.dtype.newbyteorder("<")).tobytes()
     return head + bytes([device.PLAIN]) + varint(len(data)) + data
 
