@@ -1,130 +1,80 @@
-"""The tile executor: integer ops in viper, the weights grown tile by tile into buffers planned at load."""
+"""The tile executor: runs a network from its resident form, of which it keeps almost nothing in RAM."""
 
 import gc
+from array import array
 
 import micropython
+from micropython import const
 
-from .errors import CapacityError, PackError
-from .graph import Graph
-from .pack import ROLE_GRAPH, ROLE_WEIGHTS, USE_EXECUTOR
-from .weights import Scratch, Weights
+from .errors import CapacityError
 
-_FAMILIES = {
-    0: "add",
-    1: "pool",
-    3: "conv",
-    4: "depthwise",
-    9: "conv",
-    17: "pool",
-    22: "reshape",
-    25: "softmax",
-}
-
-
-class Plan:
-    """What the steps of a network ask for while it is loaded."""
-
-    def __init__(self, pack):
-        self._pack = pack
-        self._graph = pack.reader(pack.part(ROLE_GRAPH, USE_EXECUTOR))
-        self._decoding = Scratch()
-        self.tile = self.scratch = self.channels = 0
-
-    def arena(self):
-        self._graph.seek(0)
-        return Graph.arena_of(self._graph)
-
-    def graph(self):
-        self._graph.seek(0)
-        return Graph.parse(self._graph)
-
-    def need(self, tile, scratch, channels=0):
-        """Have so many bytes for a tile of weights, as scratch of an op, and tables for so many channels."""
-        self.tile = max(self.tile, tile)
-        self.scratch = max(self.scratch, scratch)
-        self.channels += channels
-
-    def weights(self, tensor):
-        """The weights of a tensor; PackError unless they are as many levels as it has."""
-        weights = Weights(
-            self._pack.reader(self._pack.part(ROLE_WEIGHTS, USE_EXECUTOR, tensor.place)), self._decoding
-        )
-        if weights.count != tensor.count or weights.dtype:
-            raise PackError(
-                f"weights {tensor.place} are {weights.count} of dtype {weights.dtype}, "
-                f"but the graph needs {tensor.count} levels"
-            )
-        return weights
-
-    def read(self, tensor, values):
-        """Fill an array('i') with the data of an int32 constant."""
-        self._graph.seek(tensor.place)
-        self._graph.readinto(values, 4 * tensor.count)
+_WORDS = const(32)
+_FIRST = const(72)
+_OBJECTS = const(2048)  # bytes of heap that a loaded network needs besides its memory, about
 
 
 class Executor:
-    """A pack's network, ready to run: `.inputs` and `.outputs` are graph tensors.
+    """A network ready to run in one stretch of `.memory`, which has the activations in it, as level + 128.
 
-    Its memory: `.arena` for activations, `.tile` for weights, `.scratch` for what an op needs while it runs.
-
-    Raises PackError for a network that breaks the format or has an unknown op, CapacityError if the heap is
-    too small for it.
+    `file`: open on a resident form that is whole; `about`: its description, a dict of memory (bytes), ops
+    (how many), kernels (modules in kernels/), views (where in the memory ops work), variables (place, bytes,
+    fill), and for Network name, version, inputs, outputs. Raises CapacityError if the heap is too small.
     """
 
-    def __init__(self, pack):
-        plan = Plan(pack)
-        # the arena first, while the heap is whole
-        self.arena = _allocate(plan.arena(), 0)
-        graph = plan.graph()
-        self._steps = [_build(node, plan) for node in graph.nodes]
-        tables = 12 * plan.channels
-        self.tile = _allocate(plan.tile, plan.scratch + tables)
-        self.scratch = _allocate(plan.scratch, tables)
-        self.inputs = graph.inputs
-        self.outputs = graph.outputs
-        nodes = graph.nodes
-        nodes.reverse()
-        graph = None
-        for step in self._steps:
-            gc.collect()
-            step.prepare(nodes.pop(), plan, self)
-        gc.collect()
+    def __init__(self, file, about):
+        self.file = file
+        self._ops = about["ops"]
+        self.memory = _allocate(about["memory"])
+        view = memoryview(self.memory)
+        self._views = [view[place:] for place in about["views"]]
+        self._params = array("i", bytes(4 * _WORDS))
+        self._kernels = [_kernel(name) for name in about["kernels"]]
+        for place, count, value in about["variables"]:
+            fill(self.memory, place, count, value)
 
     def run(self):
-        """From the inputs in the arena to the outputs there, all as level + 128."""
-        for step in self._steps:
-            step.run(self)
+        """From the inputs in the memory to the outputs there."""
+        file = self.file
+        p = self._params
+        file.seek(_FIRST)
+        for _ in range(self._ops):
+            file.readinto(p, 4 * _WORDS)
+            self._kernels[p[_WORDS - 2]](p, self.memory, self._views[p[_WORDS - 1]], file)
 
 
-def _build(node, plan):
-    if node.code not in _FAMILIES:
-        raise PackError(f"the graph has an op with operator code {node.code}, which no kernel runs")
-    package = __name__[: __name__.rfind(".")]
+def _kernel(name):
     gc.collect()
-    module = __import__(package + ".kernels." + _FAMILIES[node.code], None, None, ("build",))
-    return module.build(node, plan)
+    package = __name__[: __name__.rfind(".")]
+    return __import__(f"{package}.kernels.{name}", None, None, ("run",)).run
 
 
-def _allocate(size, more):
-    """A buffer, if the heap has room for it and for `more` bytes that come after."""
+def _allocate(size):
     gc.collect()
     free = gc.mem_free()
     try:
-        if size + more <= free:
+        if size + _OBJECTS <= free:
             return bytearray(size)
     except MemoryError:
         pass
     heap = free + gc.mem_alloc()
-    raise CapacityError(f"the network needs {size + more} more bytes of heap and {free} of {heap} are free")
+    raise CapacityError(f"the network needs {size + _OBJECTS} bytes of heap and {free} of {heap} are free")
 
 
 @micropython.viper
-def flip(source: ptr8, source_at: int, target: ptr8, target_at: int, count: int):
-    """Copy bytes between level and level + 128."""
+def flip(source: ptr8, source_at: int, target: ptr8, target_at: int, count: int, sign: int):
+    """Copy bytes between level and level + 128 (sign 0x80), or as they are (0)."""
     s = ptr8(uint(source) + source_at)
     t = ptr8(uint(target) + target_at)
     while count:
-        t[0] = s[0] ^ 0x80
+        t[0] = s[0] ^ sign
         s = ptr8(uint(s) + 1)
         t = ptr8(uint(t) + 1)
+        count -= 1
+
+
+@micropython.viper
+def fill(memory: ptr8, place: int, count: int, value: int):
+    while count:
+        memory[place] = value
+        place += 1
         count -= 1

@@ -1,4 +1,6 @@
-"""The graph part: a network as a list of integer ops (docs/pack-format.md, "Graph part")."""
+"""The graph part: a network as a list of integer ops (docs/pack-format.md, "Graph part"), read op by op."""
+
+from array import array
 
 from micropython import const
 
@@ -10,17 +12,20 @@ CONSTANT = const(2)
 VARIABLE = const(3)
 
 INT8 = const(0)
+UINT8 = const(1)
 INT32 = const(3)
 
 _ITEM = b"\x01\x01\x02\x04\x08\x04\x01"
 _MAX_RANK = const(6)
 _LIMIT = const(0x3FFFFFFF)
+_NEVER = const(-2)
 
 
 class Tensor:
-    """One tensor: `.kind .dtype .shape .scale .zero_point .place .count`; scale holds the bits of a float32.
+    """One tensor: `.kind .dtype .shape .scale .zero_point .place .count .size`; scale has a float32's bits.
 
-    `place` is the offset in the arena, the weight number, or where in the graph part a constant's data stand.
+    `place` is the offset in the arena, the weight number, or where in the graph part a constant's data stand;
+    `fill` is the byte that a variable starts with. A uint8 activation is shown as the int8 it stands for.
     """
 
     def __init__(self, reader, arena):
@@ -35,98 +40,134 @@ class Tensor:
             self.count *= size
             if not 0 < self.count <= _LIMIT:
                 raise PackError(f"a tensor of the graph has the impossible shape {self.shape}")
+        self.size = self.count * _ITEM[self.dtype]
         self.scale = self.zero_point = 0
         if self.kind == WEIGHTS:
             self.place = reader.varint()
             return
         self.scale = reader.u32()
         self.zero_point = reader.i16()
+        self.unsigned = self.dtype == UINT8 and self.kind != CONSTANT
+        if self.unsigned:
+            self.dtype = INT8
+            self.zero_point -= 128
         if self.scale >= 0x7F800000 or (self.dtype == INT8 and not -128 <= self.zero_point <= 127):
             raise PackError("a tensor of the graph has a scale or zero point out of range")
-        size = self.count * _ITEM[self.dtype]
         if self.kind == CONSTANT:
-            if reader.u8() or reader.varint() != size:
-                raise PackError(f"a constant of the graph does not have the {size} bytes of its shape")
+            if reader.u8() or reader.varint() != self.size:
+                raise PackError(f"a constant of the graph does not have the {self.size} bytes of its shape")
             self.place = reader.position
-            reader.skip(size)
+            reader.skip(self.size)
             return
         self.place = reader.varint()
-        if self.place + size > arena:
+        if self.kind == VARIABLE:
+            self.fill = reader.u8()
+        if self.place + self.size > arena:
             raise PackError(f"a tensor of the graph does not fit in its arena of {arena} bytes")
 
 
-class Node:
-    """One op, its tensors: TFLite's builtin `.code`, `.inputs` (None if absent), `.outputs`, `.options`."""
+class Op:
+    """One op: TFLite's builtin `.code`, `.inputs` (None if absent), `.outputs`, `.options`."""
 
-    def __init__(self, reader, tensors):
+    def __init__(self, reader):
         self.code = reader.u8()
-        self.inputs = [_tensor(tensors, reader.varint()) for _ in range(reader.u8())]
-        self.outputs = [_tensor(tensors, reader.varint()) for _ in range(reader.u8())]
+        self.inputs = [reader.varint() - 1 for _ in range(reader.u8())]
+        self.outputs = [reader.varint() - 1 for _ in range(reader.u8())]
         self.options = reader.read(reader.u8())
-        if None in self.outputs:
-            raise PackError("an op of the graph lacks an output")
 
 
 class Graph:
-    """`.nodes` in execution order, the tensors `.inputs` and `.outputs`, and `.arena` in bytes."""
+    """`.inputs` and `.outputs` (ids of tensors), `.arena` in bytes, `.length` in ops, `tensor` and `ops`."""
 
     def __init__(self, reader):
-        tensors, nodes, inputs, outputs, self.arena = _head(reader)
-        tensors = [Tensor(reader, self.arena) for _ in range(tensors)]
-        self.inputs = [_tensor(tensors, number + 1) for number in inputs]
-        self.outputs = [_tensor(tensors, number + 1) for number in outputs]
-        self.nodes = [Node(reader, tensors) for _ in range(nodes)]
-        if reader.left:
-            raise PackError(f"the graph is followed by {reader.left} bytes that belong to nothing")
-        self._check_order()
-
-    @staticmethod
-    def arena_of(reader):
-        """The bytes of the arena alone."""
-        return _head(reader)[4]
-
-    @classmethod
-    def parse(cls, reader):
         """Raises PackError for anything that the format forbids."""
-        return cls(reader)
+        self._reader = reader
+        if reader.u8() != 1:
+            raise PackError("the graph has a form that this version does not know")
+        tensors, self.length, inputs, outputs = [reader.varint() for _ in range(4)]
+        if tensors + self.length + inputs + outputs > reader.left or not (inputs and outputs):
+            raise PackError("the graph lists more than it has bytes for, or no inputs or outputs")
+        self.inputs = [reader.varint() for _ in range(inputs)]
+        self.outputs = [reader.varint() for _ in range(outputs)]
+        self.arena = reader.varint()
+        self._kinds = bytearray(tensors)
+        self._positions = array("i", bytes(4 * tensors))
+        self._places = array("i", self._positions)
+        self._ends = array("i", self._positions)
+        for i in range(tensors):
+            self._positions[i] = reader.position
+            tensor = Tensor(reader, self.arena)
+            self._kinds[i] = tensor.kind
+            self._places[i] = tensor.place
+            self._ends[i] = tensor.place + tensor.size
+        self._body = reader.position
+        self._follow(tensors)
 
-    def _check_order(self):
-        """Every op uses only what has a value by then."""
-        ready = set()
-        for tensor in self.inputs:
-            _define(tensor, ready)
-        for node in self.nodes:
-            for tensor in node.inputs:
-                if tensor and tensor.kind == ACTIVATION and id(tensor) not in ready:
-                    raise PackError("an op of the graph uses a tensor that nothing before it gives")
-            for tensor in node.outputs:
-                _define(tensor, ready)
-        for tensor in self.outputs:
-            if id(tensor) not in ready:
-                raise PackError("an output of the graph is a tensor that no op gives")
+    def tensor(self, number):
+        """The tensor of that id; None for -1."""
+        if number < 0:
+            return None
+        self._reader.seek(self._positions[number])
+        return Tensor(self._reader, self.arena)
 
+    def ops(self):
+        """The ops in execution order, with their tensors; each is read when it is asked for."""
+        for op in self._bare():
+            op.inputs = [self.tensor(number) for number in op.inputs]
+            op.outputs = [self.tensor(number) for number in op.outputs]
+            yield op
 
-def _head(reader):
-    """The counts of tensors and ops, the ids of inputs and outputs, and the arena."""
-    form = reader.u8()
-    if form != 1:
-        raise PackError(f"the graph has form {form}, but this version reads form 1")
-    tensors, nodes, inputs, outputs = [reader.varint() for _ in range(4)]
-    if tensors + nodes + inputs + outputs > reader.left or not (inputs and outputs):
-        raise PackError("the graph lists more than it has bytes for, or no inputs or outputs")
-    inputs = [reader.varint() for _ in range(inputs)]
-    outputs = [reader.varint() for _ in range(outputs)]
-    return tensors, nodes, inputs, outputs, reader.varint()
+    def variables(self):
+        for number in range(len(self._kinds)):
+            if self._kinds[number] == VARIABLE:
+                yield self.tensor(number)
 
+    def alive(self, n):
+        """[place, end] in the arena of what has a value while op n runs, in order."""
+        spans = []
+        for i in range(len(self._kinds)):
+            kind = self._kinds[i]
+            if kind == VARIABLE or (kind == ACTIVATION and self._first[i] <= n <= self._last[i]):
+                spans.append((self._places[i], self._ends[i]))
+        spans.sort()
+        return spans
 
-def _tensor(tensors, number):
-    """Tensor `number` - 1; None for 0."""
-    if number > len(tensors):
-        raise PackError(f"the graph names tensor {number - 1}, but there are {len(tensors)}")
-    return tensors[number - 1] if number else None
+    def _bare(self):
+        """The ops with the ids of their tensors."""
+        position = self._body
+        for _ in range(self.length):
+            self._reader.seek(position)
+            op = Op(self._reader)
+            position = self._reader.position
+            yield op
 
+    def _follow(self, tensors):
+        """Note the op that writes and the last one that reads each activation; every op uses only those."""
+        self._first = array("h", [_NEVER] * tensors)
+        self._last = array("h", self._first)
+        for number in self.inputs:
+            self._write(number, -1)
+        n = 0
+        for op in self._bare():
+            for number in op.inputs:
+                if number >= 0:
+                    self._read(number, n)
+            for number in op.outputs:
+                self._write(number, n)
+            n += 1
+        if n != self.length or (n and self._reader.left):
+            raise PackError(f"the graph is followed by {self._reader.left} bytes that belong to nothing")
+        for number in self.outputs:
+            self._read(number, n)
 
-def _define(tensor, ready):
-    if tensor.kind != ACTIVATION or id(tensor) in ready:
-        raise PackError("the graph writes a tensor twice, or one that is no activation")
-    ready.add(id(tensor))
+    def _read(self, number, n):
+        if number >= len(self._kinds) or (self._kinds[number] == ACTIVATION and self._last[number] == _NEVER):
+            raise PackError("the graph uses a tensor that nothing before gives")
+        self._last[number] = n
+
+    def _write(self, number, n):
+        if not 0 <= number < len(self._kinds) or self._kinds[number] not in (ACTIVATION, VARIABLE):
+            raise PackError("the graph writes a tensor that is no activation")
+        if self._kinds[number] == ACTIVATION and self._first[number] != _NEVER:
+            raise PackError("the graph writes a tensor twice")
+        self._first[number] = self._last[number] = n

@@ -4,15 +4,14 @@ A scale is given by the bits of its float32; products and quotients are rounded 
 exact integers, since a board's floats have 24 bits or fewer.
 """
 
-import micropython
 from micropython import const
 
 from .errors import PackError
 
 BIAS = const(0x20000000)
-"""Added to the biases in a table: viper loads words unsigned where ints have 64 bits."""
+"""Added to the biases in a record: viper loads words unsigned where ints have 64 bits."""
 WIDE = const(32)
-"""A shift of WIDE + i in a table: the channel is requantized by `wide` with record i behind the table."""
+"""Added to the left shift + 31 of a channel that kernels/wide.py requantizes."""
 
 _DOUBLE_BITS = const(53)
 _FLOAT_BITS = const(24)
@@ -38,6 +37,12 @@ def product(a, b):
     m, e = split(a)
     n, f = split(b)
     return m * n, e + f
+
+
+def rounded(number):
+    """A pair (m, e) as the nearest float32."""
+    m, shift = _round(number[0], 0, _FLOAT_BITS)
+    return m, number[1] + shift
 
 
 def quantize_multiplier(number, divisor=(1, 0)):
@@ -98,66 +103,3 @@ def _round(number, rest, bits):
     if tail > half or (tail == half and (rest or m & 1)):
         m += 1
     return m, shift
-
-
-def high_mul(a, b):
-    """a * b / 2**31, halves upward: gemmlowp's SaturatingRoundingDoublingHighMul."""
-    return (a * b + 0x40000000) >> 31
-
-
-def shift_right(x, by):
-    """x / 2**by, halves away from zero: gemmlowp's RoundingDivideByPOT."""
-    if not by:
-        return x
-    half = 1 << by - 1
-    return (x + half - (x < 0)) >> by
-
-
-@micropython.viper
-def wide(x: int, bias_high: int, bias_low: int, m_high: int, m_low: int, shift: int, once: int) -> int:
-    """(x + bias) * m * 2**(shift - 31), rounded as TFLite does and clamped to -512..512, for |x + bias| <
-    2**31.
-
-    TFLite rounds the doubled high product and again the right shift, halves away from zero; FULLY_CONNECTED
-    rounds once, halves upward.
-
-    bias_high counts from -2**15, shift from -31; m and bias are halves of 16 bits. Kernels call this for the
-    rare channels whose bias or multiplier is too large for their own arithmetic.
-    """
-    x += ((bias_high - 0x8000) << 16) + bias_low
-    left = shift - 31
-    right = 0
-    if left < 0:
-        right = 0 - left
-        left = 0
-    limit = 0x3FFFFFFF
-    if left:
-        limit >>= left
-        if x > limit:
-            x = limit
-        if x < 0 - limit:
-            x = 0 - limit
-        x <<= left
-    high = x >> 16
-    low = x & 0xFFFF
-    a = high * m_low + (((low >> 1) * m_low + (((low & 1) * m_low) >> 1)) >> 15)
-    b = low * m_high
-    nudge = 0x4000
-    if once and right:
-        nudge = 0
-    y = (a >> 15) + (b >> 15) + (((a & 0x7FFF) + (b & 0x7FFF) + nudge) >> 15) + ((high * m_high) << 1)
-    if right:
-        half = 1 << (right - 1)
-        mask = half - 1 + half
-        rest = y & mask
-        threshold = mask >> 1
-        if y < 0 and not once:
-            threshold += 1
-        y >>= right
-        if rest > threshold:
-            y += 1
-    if y > 512:
-        y = 512
-    if y < -512:
-        y = -512
-    return y

@@ -1,154 +1,36 @@
 """CONV_2D and FULLY_CONNECTED: sums over columns, for a tile of output channels at a time."""
 
-from array import array
-
 import micropython
 from micropython import const
 
-from ..errors import PackError
-from ..quant import activation_range, wide
-from .channels import SLACK, TERMS, check, make_table, sum_levels, unsign
-from .window import axis
+from .wide import wide
 
-_TILE = const(4096)
 _WIDE = const(32)
 _BIAS = const(0x20000000)
 
 
-def build(node, plan):
-    return Conv(node, plan)
-
-
-class Conv:
-    """One op. Its weights are grown once per run, a tile of output channels for all positions."""
-
-    def __init__(self, node, plan):
-        dense = node.code == 9
-        x, weights, _, y = check(node, 1 if dense else 6)
-        if dense:
-            if len(weights.shape) != 2:
-                raise PackError(f"a FULLY_CONNECTED of the graph has weights of rank {len(weights.shape)}")
-            channels, terms = weights.shape
-            batch = x.count // terms
-            fits = x.count % terms == 0 and y.count == batch * channels and y.shape[-1:] == (channels,)
-            image = height, width, depth = 1, batch, terms
-            kernel = 1, 1
-            rows, columns = 1, batch
-            steps = dilations = 1, 1
-            before = 0, 0
-            activation = node.options[0]
-        else:
-            image, kernel, depth, channels, steps, dilations, before, fits = _windows(node, x, weights, y)
-            height, width = image
-            rows, columns = y.shape[1:3]
-            terms = kernel[0] * kernel[1] * depth
-            activation = node.options[5]
-        if not fits:
-            raise PackError("a convolution or FULLY_CONNECTED of the graph has shapes that do not fit")
-        if terms > TERMS:
-            raise PackError(f"an op of the graph has {terms} weights per channel, over the limit of {TERMS}")
-        low, high = activation_range(activation, y)
-        gather = kernel != (1, 1)
-        aligned = not (depth & 7 or x.place & 1)
-        column = (terms + 7) & -8 if gather else terms
-        self.weights = plan.weights(weights)
-        self.channels = channels
-        self.terms = terms
-        self.rows = min(channels, max(1, _TILE // terms))
-        plan.need(self.rows * terms + SLACK, column + SLACK if gather else 0, channels)
-        self.params = array(
-            "i",
-            (
-                x.place,
-                y.place,
-                height,
-                width,
-                depth,
-                rows,
-                columns,
-                channels,
-                kernel[0],
-                kernel[1],
-                steps[0],
-                steps[1],
-                dilations[0],
-                dilations[1],
-                before[0],
-                before[1],
-                x.zero_point + 128,
-                low,
-                high,
-                y.zero_point + 128,
-                terms,
-                column,
-                gather,
-                aligned,
-                dense,
-            ),
-        )
-
-    def prepare(self, node, plan, buffers):
-        """Sum the weights and compute the table of the channels."""
-        terms = self.terms
-        view = memoryview(buffers.tile)
-        self.tile = view[: self.rows * terms]
-        self.rest = view[: self.channels % self.rows * terms]
-        sums = array("i", bytes(4 * self.channels))
-        self.weights.rewind()
-        for first in range(0, self.channels, self.rows):
-            tile = self._grow(first)
-            for row in range(len(tile) // terms):
-                sums[first + row] = sum_levels(tile, row * terms, 1, terms)
-        self.table = make_table(node, self.weights, sums, plan, self.params[24])
-
-    def run(self, buffers):
-        self.weights.rewind()
-        arena = buffers.arena
-        first = 0
-        while first < self.channels:
-            tile = self._grow(first)
-            count = len(tile) // self.terms
-            conv(0, arena, arena, tile, self.table, self.params, buffers.scratch, first, count)
-            first += count
-
-    def _grow(self, first):
-        """The weights from channel `first` on, as level + 128."""
-        tile = self.tile if self.channels - first >= self.rows else self.rest
-        self.weights.read_levels(tile)
-        unsign(tile, len(tile))
-        return tile
-
-
-def _windows(node, x, weights, y):
-    if len(x.shape) != 4 or len(weights.shape) != 4 or len(y.shape) != 4 or x.shape[0] != 1:
-        raise PackError("a convolution of the graph has a tensor of another rank than 4, or a batch")
-    _, height, width, depth = x.shape
-    channels, kernel_h, kernel_w, inner = weights.shape
-    stride_h, stride_w, dilation_h, dilation_w, padding, _ = node.options
-    rows, top = axis(height, kernel_h, stride_h, dilation_h, padding)
-    columns, left = axis(width, kernel_w, stride_w, dilation_w, padding)
-    fits = inner == depth and y.shape == (1, rows, columns, channels)
-    return (
-        (height, width),
-        (kernel_h, kernel_w),
-        depth,
-        channels,
-        (stride_h, stride_w),
-        (dilation_h, dilation_w),
-        (top, left),
-        fits,
-    )
+def run(p, arena, work, file):
+    """A tile is used for all positions as it passes."""
+    tile, size = p[26], p[27]
+    left = p[7]
+    while left:
+        if tile > left:
+            tile = left
+        file.readinto(work, tile * size)
+        conv(0, arena, arena, work, p, p[7] - left, tile)
+        left -= tile
 
 
 @micropython.viper
 def conv(  # noqa: PLR0912, PLR0915 (a call per part would cost more than its work)
-    s: int, a: ptr8, arena: ptr8, tile: ptr8, table: ptr32, p: ptr32, column: ptr8, first: int, count: int
+    s: int, a: ptr8, arena: ptr8, tile: ptr8, p: ptr32, first: int, count: int
 ):
     """Outputs of the `count` channels from `first` on, at every position.
 
-    With inputs a and weights w as level + 128 and the input's zero point z: the sum of (a - z) * (w - 128) is
-    the sum of a * w, less 128 * the sum of a, less z * the sum of (w - 128), which the table's bias has in
-    it. s and a come first because viper keeps two variables in registers; callers give 0 and the arena.
+    With inputs a and weights w as level + 128, zero points z and v: the sum of (a - z) * (w - v) is the sum
+    of a * w, less v * the sum of a, less z * the sum of (w - v), which the row's bias has in it. A column
+    stands behind the tile. s and a come first because viper keeps two variables in registers; callers give 0
+    and the arena.
     """
     x = ptr8(uint(arena) + p[0])
     out = ptr8(uint(arena) + (p[1] + first))
@@ -176,9 +58,8 @@ def conv(  # noqa: PLR0912, PLR0915 (a call per part would cost more than its wo
         skip = -0x20000000
     blocks = length >> 3
     rest = length & 7
-    back = length - p[20]
-    extra = ptr32(uint(table) + 12 * channels)
-    table = ptr32(uint(table) + 12 * first)
+    pad = p[27] - 16 - length
+    column = ptr8(uint(tile) + p[28])
     # all taps of a window's row lie side by side, unless they are dilated
     span = taps_w
     if p[13] > 1:
@@ -273,11 +154,12 @@ def conv(  # noqa: PLR0912, PLR0915 (a call per part would cost more than its wo
                 s = a[0] + s
                 a = ptr8(uint(a) + 1)
                 i -= 1
-            offset = (s << 7) + _BIAS
+            offset = s * p[25] + _BIAS
             w = tile
-            t = table
             c = 0
             while c < count:
+                t = ptr32(w)
+                w = ptr8(uint(w) + 16)
                 a = start
                 s = t[0] - offset
                 i = blocks
@@ -299,7 +181,7 @@ def conv(  # noqa: PLR0912, PLR0915 (a call per part would cost more than its wo
                     a = ptr8(uint(a) + 1)
                     w = ptr8(uint(w) + 1)
                     i -= 1
-                w = ptr8(uint(w) - back)
+                w = ptr8(uint(w) + pad)
                 right = t[2]
                 if right < _WIDE:
                     if s < skip:
@@ -319,14 +201,16 @@ def conv(  # noqa: PLR0912, PLR0915 (a call per part would cost more than its wo
                             y = (y + (1 << (right - 1)) + ((y >> 31) & away)) >> right
                         y += out_zero
                 else:
-                    e = ptr32(uint(extra) + 24 * (right - _WIDE))
-                    y = int(wide(s, e[0], e[1], e[2], e[3], e[4], e[5])) + out_zero
+                    y = t[3]
+                    m_high = t[1] >> 16
+                    m_low = t[1] & 0xFFFF
+                    y = int(wide(s, (y >> 16) & 0xFFFF, y & 0xFFFF, m_high, m_low, right - _WIDE, p[24]))
+                    y += out_zero
                 if y < low:
                     y = low
                 if y > high:
                     y = high
                 out[c] = y
-                t = ptr32(uint(t) + 12)
                 c += 1
             out = ptr8(uint(out) + channels)
             ox += 1

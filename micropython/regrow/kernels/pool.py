@@ -1,74 +1,22 @@
 """AVERAGE_POOL_2D and MAX_POOL_2D."""
 
-from array import array
-
 import micropython
 
-from ..errors import PackError
-from ..graph import INT8, WEIGHTS
-from ..quant import activation_range
-from .window import axis
 
-
-def build(node, plan):
-    return Pool(node)
-
-
-class Pool:
-    def __init__(self, node):
-        if len(node.inputs) != 1 or len(node.outputs) != 1 or len(node.options) != 6 or None in node.inputs:
-            raise PackError("a pooling of the graph does not have an input, an output and 6 options")
-        x, y = node.inputs[0], node.outputs[0]
-        if len(x.shape) != 4 or x.shape[0] != 1 or x.kind == WEIGHTS or x.dtype or y.dtype != INT8:
-            raise PackError("a pooling of the graph has an input that is no int8 image")
-        if x.scale != y.scale or x.zero_point != y.zero_point:
-            raise PackError("a pooling of the graph has an output scale or zero point other than its input's")
-        _, height, width, depth = x.shape
-        stride_h, stride_w, taps_h, taps_w, padding, activation = node.options
-        rows, top = axis(height, taps_h, stride_h, 1, padding)
-        columns, left = axis(width, taps_w, stride_w, 1, padding)
-        if y.shape != (1, rows, columns, depth):
-            raise PackError("a pooling of the graph has shapes that do not fit")
-        low, high = activation_range(activation, y)
-        self.params = array(
-            "i",
-            (
-                x.place,
-                y.place,
-                height,
-                width,
-                depth,
-                rows,
-                columns,
-                taps_h,
-                taps_w,
-                stride_h,
-                stride_w,
-                top,
-                left,
-                low,
-                high,
-                node.code == 17,
-            ),
-        )
-
-    def prepare(self, node, plan, buffers):
-        pass
-
-    def run(self, buffers):
-        arena = buffers.arena
-        pool(0, arena, arena, self.params)
+def run(p, arena, work, file):
+    pool(0, arena, arena, p)
 
 
 @micropython.viper
 def pool(s: int, a: ptr8, arena: ptr8, p: ptr32):  # noqa: PLR0912, PLR0915 (as conv)
-    """Mean, halves away from zero, or maximum of the taps inside the image. s and a as in conv."""
+    """Mean, halves away from zero or upward, or maximum of the taps inside the image. s and a as in conv."""
     x = ptr8(uint(arena) + p[0])
     out = ptr8(uint(arena) + p[1])
     depth = p[4]
     low = p[13]
     high = p[14]
     maximum = p[15]
+    upward = p[16]
     row_bytes = p[3] * depth
     oy = 0
     while oy < p[5]:
@@ -113,8 +61,10 @@ def pool(s: int, a: ptr8, arena: ptr8, p: ptr32):  # noqa: PLR0912, PLR0915 (as 
                     i -= 1
                 if not maximum:
                     s -= taps << 7
-                    if s > 0:  # noqa: SIM108 (viper)
+                    if s > 0:
                         s = (s + half) // taps + 128
+                    elif upward:
+                        s = 128 - (taps - half - 1 - s) // taps
                     else:
                         s = 128 - (half - s) // taps
                 if s < low:

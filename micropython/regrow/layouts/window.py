@@ -9,11 +9,6 @@ def axis(size, taps, stride, dilation, padding):
         raise PackError("an op of the graph has a filter, stride or dilation of 0, or an unknown padding")
     reach = (taps - 1) * dilation + 1
     if padding:
-        count = (size - reach + stride) // stride
-        before = 0
-    else:
-        count = (size + stride - 1) // stride
-        before = max(0, (count - 1) * stride + reach - size) // 2
-    if count < 1:
-        raise PackError("an op of the graph has a filter larger than its input")
-    return count, before
+        return max(0, (size - reach + stride) // stride), 0
+    count = (size + stride - 1) // stride
+    return count, max(0, (count - 1) * stride + reach - size) // 2

@@ -1,0 +1,218 @@
+"""The resident form of a pack: one file in flash from which the executor runs with almost nothing in RAM.
+
+It is made once, when a pack is installed, and from then on read front to back for every inference:
+
+    RGR1, pack id (32 bytes), SHA-256 of all that follows (32), u32 place of the description
+    per op: 32 words of parameters, then whatever its kernel reads, in the order in which it reads it
+    the description, JSON: see `Executor`
+
+The memory of a network is its arena, longer where an op needs more: an op works in a stretch of it where no
+activation stands just then, the largest there is.
+"""
+
+import json
+import os
+import struct
+from array import array
+from hashlib import sha256
+
+from micropython import const
+
+from .errors import CapacityError, PackError
+from .graph import Graph
+from .pack import ROLE_GRAPH, ROLE_WEIGHTS, USE_EXECUTOR, open_pack
+from .resident import open_resident, path_of
+from .weights import Scratch, Weights
+
+_WORDS = const(32)
+_HEAD = const(72)
+_ALIGNMENT = const(8)
+_FAMILIES = {
+    0: "add",
+    1: "pool",
+    3: "conv",
+    4: "depthwise",
+    9: "conv",
+    17: "pool",
+    22: "reshape",
+    25: "softmax",
+}
+"""By operator code: the file in kernels/ that runs it, and in layouts/ that writes its record."""
+
+
+class Output:
+    """Where a layout writes the record of its op: first `params`, then `write` as often as it likes."""
+
+    def __init__(self, file, pack, reader):
+        self._file = file
+        self._pack = pack
+        self._reader = reader
+        self._decoding = Scratch()
+        self._digest = sha256()
+        self._params = array("i", bytes(4 * _WORDS))
+        self.kernels = []
+        self.views = []
+
+    def begin(self, kernel, place):
+        """The op that comes runs by that kernel and works at that place of the memory."""
+        self._params[_WORDS - 2] = _number(self.kernels, kernel)
+        self._params[_WORDS - 1] = _number(self.views, place)
+
+    def params(self, *values):
+        """The op's parameters, at most 30 of 0 to 2**31 - 1: kernels load them as unsigned words."""
+        for i in range(_WORDS - 2):
+            self._params[i] = values[i] if i < len(values) else 0
+        self.write(self._params)
+
+    def write(self, data):
+        """Bytes, a bytearray, memoryview or array; a multiple of 4 bytes in all keeps the next op aligned."""
+        self._file.write(data)
+        self._digest.update(data)
+
+    def weights(self, tensor):
+        """The weights of a tensor; PackError unless they are as many levels as it has."""
+        part = self._pack.part(ROLE_WEIGHTS, USE_EXECUTOR, tensor.place)
+        weights = Weights(self._pack.reader(part), self._decoding)
+        if weights.count != tensor.count or weights.dtype:
+            raise PackError(
+                f"weights {tensor.place} are {weights.count} of dtype {weights.dtype}, "
+                f"but the graph needs {tensor.count} levels"
+            )
+        return weights
+
+    def constant(self, tensor, at=0):
+        """A reader that stands at that byte of a constant's data."""
+        self._reader.seek(tensor.place + at)
+        return self._reader
+
+    def close(self, pack_id, description):
+        """Write the description and, at the front, the head."""
+        place = struct.pack("<I", self._file.tell())
+        self.write(json.dumps(description))
+        self._digest.update(place)
+        self._file.seek(0)
+        for each in (b"RGR1", pack_id, self._digest.digest(), place):
+            self._file.write(each)
+        self._file.flush()
+
+
+def install(path, trust):
+    """See that the pack at `path`, as regrow.load takes it, has its resident form.
+
+    Raises SignatureError and PackError for a pack that must not or cannot run.
+    """
+    pack = open_pack(path, trust)
+    try:
+        file = open_resident(path)
+        if file:
+            file.close()
+        else:
+            build(pack, path_of(path))
+    finally:
+        pack.close()
+
+
+def build(pack, path):
+    """Write the resident form of an opened pack to `path`; it is there whole or not at all.
+
+    Raises PackError for a network that breaks the format or has an op that no kernel runs, CapacityError if
+    heap or storage are too small.
+    """
+    fresh = path + ".new"
+    try:
+        with open(fresh, "wb") as file:
+            _write(pack, file)
+        _replace(fresh, path)
+    except OSError as error:
+        _remove(fresh)
+        raise CapacityError(f"cannot write {path}, the resident form of the network: {error}") from None
+    except Exception:
+        _remove(fresh)
+        raise
+
+
+def _write(pack, file):
+    reader = pack.reader(pack.part(ROLE_GRAPH, USE_EXECUTOR))
+    graph = Graph(reader)
+    memory = _memory(graph)
+    out = Output(file, pack, reader)
+    file.write(bytes(_HEAD))
+    for n, op in enumerate(graph.ops()):
+        place, size = max(_gaps(graph, n, memory), key=lambda gap: gap[1])
+        out.begin(_FAMILIES[op.code], place)
+        steps = _lay(op, out)
+        next(steps)
+        try:  # noqa: SIM105 (boards have no contextlib)
+            steps.send(size)
+        except StopIteration:
+            pass
+    manifest = pack.manifest
+    description = {
+        "name": manifest.name,
+        "version": manifest.version,
+        "memory": memory,
+        "ops": graph.length,
+        "kernels": out.kernels,
+        "views": out.views,
+        "inputs": [_describe(graph.tensor(number)) for number in graph.inputs],
+        "outputs": [_describe(graph.tensor(number)) for number in graph.outputs],
+        "variables": [(each.place, each.size, each.fill ^ 0x80) for each in graph.variables()],
+    }
+    out.close(pack.head.id, description)
+
+
+def _lay(op, out):
+    if op.code not in _FAMILIES:
+        raise PackError(f"the graph has an op with operator code {op.code}, which no kernel runs")
+    package = __name__[: __name__.rfind(".")]
+    return __import__(f"{package}.layouts.{_FAMILIES[op.code]}", None, None, ("lay",)).lay(op, out)
+
+
+def _memory(graph):
+    """The bytes that activations need and, while it runs, every op besides."""
+    memory = graph.arena
+    for n, op in enumerate(graph.ops()):
+        least = next(_lay(op, None))
+        places = [place for place, size in _gaps(graph, n, 1 << 30) if size >= least]
+        memory = max(memory, places[0] + least)
+    return memory
+
+
+def _gaps(graph, n, memory):
+    """[place, size] of the stretches of the memory where no activation stands while op n runs."""
+    gaps = []
+    start = 0
+    for place, end in graph.alive(n):
+        if place > start:
+            gaps.append((start, place - start))
+        start = max(start, (end + _ALIGNMENT - 1) & -_ALIGNMENT)
+    gaps.append((start, max(0, memory - start)))
+    return gaps
+
+
+def _describe(tensor):
+    """What a TensorInfo takes."""
+    dtype = 1 if tensor.unsigned else tensor.dtype
+    return tensor.shape, dtype, tensor.scale, tensor.zero_point + 128 * tensor.unsigned, tensor.place
+
+
+def _number(items, item):
+    """The place of the item in the list, where it is put if it is not there."""
+    if item not in items:
+        items.append(item)
+    return items.index(item)
+
+
+def _replace(fresh, path):
+    try:
+        os.rename(fresh, path)
+    except OSError:  # FAT does not rename onto a file
+        os.remove(path)
+        os.rename(fresh, path)
+
+
+def _remove(path):
+    try:  # noqa: SIM105 (boards have no contextlib)
+        os.remove(path)
+    except OSError:
+        pass  # it was not there

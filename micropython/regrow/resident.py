@@ -1,0 +1,64 @@
+"""The resident form of a pack: where it lies, and whether it is whole. `install` writes it."""
+
+import os
+from hashlib import sha256
+
+from micropython import const
+
+from .errors import PackError
+
+_PIECE = const(512)
+_HEAD = const(72)
+_FOLDER = const(0x4000)
+
+
+def open_resident(path):
+    """The resident form of the pack at `path`, open at its description; None if it is not there, not whole,
+    or another pack's."""
+    piece = bytearray(_PIECE)
+    pack = _pack_id(path, piece)
+    try:
+        file = open(path_of(path), "rb")  # noqa: SIM115 - it stays open
+    except OSError:
+        return None
+    if file.readinto(piece, _HEAD) == _HEAD and piece[:36] == b"RGR1" + pack:
+        digest, place = bytes(piece[36:68]), bytes(piece[68:72])
+        found = _hash(file, piece, 1 << 30, sha256())
+        found.update(place)
+        if found.digest() == digest:
+            file.seek(int.from_bytes(place, "little"))
+            return file
+    file.close()
+    return None
+
+
+def path_of(path):
+    """Where the resident form of a `.rgp` file or of a slot's folder lies."""
+    return path + ("/resident" if _is_folder(path) else ".resident")
+
+
+def _pack_id(path, piece):
+    """SHA-256 of the head of a pack, as it stands there."""
+    with open(path + "/head" if _is_folder(path) else path, "rb") as file:
+        file.seek(100)
+        file.readinto(piece, 4)
+        file.seek(0)
+        return _hash(file, piece, 104 + int.from_bytes(piece[:4], "little"), sha256()).digest()
+
+
+def _is_folder(path):
+    try:
+        return os.stat(path)[0] & _FOLDER
+    except OSError as error:
+        raise PackError(f"cannot read {path}: {error}") from None
+
+
+def _hash(file, piece, count, digest):
+    """Hash the next `count` bytes, or all there are."""
+    while count:
+        got = file.readinto(piece, min(count, _PIECE))
+        if not got:
+            break
+        digest.update(piece if got == _PIECE else piece[:got])
+        count -= got
+    return digest
