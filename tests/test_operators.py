@@ -10,7 +10,7 @@ pytest.importorskip("ai_edge_litert.interpreter")
 from networks import BLOCKS, OPERATORS, execute, reference, samples
 from regrow_host.tflite import Model
 
-SAMPLES = 3
+SAMPLES = 6
 bounded = settings(
     max_examples=120,
     deadline=None,

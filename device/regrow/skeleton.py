@@ -16,7 +16,7 @@ from regrow.reader import Reader
 from regrow.weights import Weights
 
 FORM = 1
-DTYPES = (np.dtype("<i1"), np.dtype("<f4"), np.dtype("<f2"))
+DTYPES = (np.dtype("<i1"), np.dtype("<f4"), np.dtype("<f2"), np.dtype("<u1"))
 PIECE = 1 << 16
 """Bytes of the file that are in memory at one time, and at most as many packed ones."""
 
@@ -83,7 +83,7 @@ def _hole(reader: Reader) -> Hole:
 
 
 def _grown(weights: Weights, hole: Hole) -> Iterator[bytes]:
-    as_levels = hole.dtype == DTYPES[INT8]
+    as_levels = hole.dtype.itemsize == 1
     if as_levels and weights.dtype != INT8:
         raise PackError(f"weights {hole.number} are floats where the skeleton needs levels")
     for start in range(0, weights.count, PIECE // 4):
@@ -91,7 +91,7 @@ def _grown(weights: Weights, hole: Hole) -> Iterator[bytes]:
         if as_levels:
             levels = np.empty(count, np.int8)
             weights.read_levels(levels)
-            yield levels.tobytes()
+            yield (levels if hole.dtype == DTYPES[INT8] else levels.view(np.uint8) ^ 0x80).tobytes()
         else:
             floats = np.empty(count, np.float32)
             weights.read_floats(floats)

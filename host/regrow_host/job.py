@@ -11,7 +11,7 @@ from regrow.pack import USE_EXECUTOR, USE_LITERT
 from regrow_host import console, data, lower, operators, quantize, tflite
 from regrow_host.data import Samples
 from regrow_host.judge import Judge
-from regrow_host.layers import Network
+from regrow_host.layers import INTEGERS, Network
 from regrow_host.metrics import Comparison
 from regrow_host.options import Floats, Layer, Option
 from regrow_host.runner import Runner
@@ -182,10 +182,11 @@ def _layers(source: bytes, networks: Sequence[Network]) -> list[Layer]:
                 channels=each.channels,
                 inner=each.inner,
                 values=each.values,
-                float_type=None if dtype == "int8" else dtype,
+                float_type=None if dtype in INTEGERS else dtype,
                 levels=own.levels,
                 scales=own.scales,
                 least=_least_scales(integer, integers[each.number]) if integer else np.zeros(1, np.float32),
+                one_scale=any(network.tensors[each.number][1] == "uint8" for network in networks),
             )
         )
     return layers
@@ -194,11 +195,8 @@ def _layers(source: bytes, networks: Sequence[Network]) -> list[Layer]:
 def _least_scales(model: tflite.Model, weights: tflite.WeightTensor) -> Floats:
     """The least scales, 1 or one per channel, in whose units the layer's biases fit 31 bits."""
     operator = model.operators[weights.operator]
-    bias = (
-        model.tensors[operator.inputs[2]].data
-        if len(operator.inputs) > 2 and operator.inputs[2] >= 0
-        else None
-    )
+    place = operator.layer_inputs[2]
+    bias = model.tensors[place].data if place >= 0 else None
     if bias is None or weights.scales is None:
         return np.zeros(1, np.float32)
     return np.asarray(np.abs(bias.astype(np.float64)) * weights.scales / (1 << 30), np.float32)

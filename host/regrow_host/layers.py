@@ -12,6 +12,8 @@ from regrow_host.options import Option
 
 Floats = NDArray[np.float32]
 
+INTEGERS = "int8", "uint8"
+
 
 @dataclass(frozen=True)
 class Network:
@@ -40,7 +42,7 @@ class Network:
         levels: dict[int, tuple[NDArray[Any], Floats | None]] = {}
         for number, option in chosen.items():
             index, dtype, start = self.tensors[number]
-            if dtype != "int8":
+            if dtype not in INTEGERS:
                 values = option.values.astype(np.dtype(dtype).newbyteorder("<")).tobytes()
                 data[start : start + len(values)] = values
             elif option.levels is not None:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 
 import numpy as np
@@ -41,6 +41,7 @@ class Layer:
     levels: Levels | None
     scales: Floats | None
     least: Floats
+    one_scale: bool = False  # of the tensor, as uint8 networks have it
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,11 @@ def rounded(layer: Layer) -> Iterator[Option]:
     An integer network's own levels come first: they lose nothing.
     """
     if layer.levels is not None and layer.float_type is None and layer.scales is not None:
-        yield _grid(layer, layer.levels, _positive(layer.scales))
+        yield replace(_grid(layer, layer.levels, _positive(layer.scales)), values=layer.values)
     peaks = np.abs(_by_channel(layer)).max(axis=(0, 2)).astype(np.float64)
     peak = float(peaks.max()) or 1.0
     forms = [np.array([peak])]
-    if layer.channels > 1 and peaks.min() < peak:
+    if peaks.min() < peak and not layer.one_scale:
         forms.append(np.where(peaks > 0, peaks, peak))
     for form in forms:
         for halvings in range(int(STEPS_PER_OCTAVE * math.log2(127 / COARSEST)) + 1):

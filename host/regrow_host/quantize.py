@@ -90,17 +90,17 @@ def _with_fitting_biases(source: Model, result: Model) -> Model:
     tiny, has no room for it. `source` is the float32 model that `result` was made from.
     """
     for real, layer in zip(_layers(source), _layers(result), strict=True):
-        if len(layer.inputs) < 3 or layer.inputs[2] < 0:
+        if layer.layer_inputs[2] < 0:
             continue
-        bias, values = source.tensors[real.inputs[2]].real(), source.tensors[real.inputs[1]].real()
-        x, weights = result.tensors[layer.inputs[0]], result.tensors[layer.inputs[1]]
+        bias, values = (source.tensors[real.layer_inputs[i]].real() for i in (2, 1))
+        x, weights = (result.tensors[i] for i in layer.layer_inputs[:2])
         needed = (np.abs(bias) / (x.scales[0] * LARGEST_BIAS)).astype(np.float32)
         if len(weights.scales) != len(bias) or not (needed > weights.scales).any():
             continue
         weights.scales = np.maximum(weights.scales, needed)
         along = [-1 if axis == weights.axis else 1 for axis in range(values.ndim)]
         weights.data = np.clip(np.rint(values / weights.scales.reshape(along)), -127, 127).astype(np.int8)
-        tensor = result.tensors[layer.inputs[2]]
+        tensor = result.tensors[layer.layer_inputs[2]]
         tensor.scales = x.scales[0] * weights.scales
         tensor.data = np.rint(bias / tensor.scales.astype(np.float64)).astype(np.int32)
     return result

@@ -8,7 +8,7 @@ from regrow import skeleton
 from regrow_host import tflite
 from regrow_host.varint import varint
 
-DTYPES = {"int8": 0, "float32": 1, "float16": 2}
+DTYPES = {"int8": 0, "float32": 1, "float16": 2, "uint8": 3}
 
 
 def write(data: bytes) -> bytes:
