@@ -18,6 +18,7 @@ from hashlib import sha256
 
 from micropython import const
 
+from . import unload
 from .errors import CapacityError, PackError
 from .graph import Graph
 from .pack import ROLE_GRAPH, ROLE_WEIGHTS, USE_EXECUTOR, open_pack
@@ -140,12 +141,7 @@ def _write(pack, file):
     for n, op in enumerate(graph.ops()):
         place, size = max(_gaps(graph, n, memory), key=lambda gap: gap[1])
         out.begin(_FAMILIES[op.code], place)
-        steps = _lay(op, out)
-        next(steps)
-        try:  # noqa: SIM105 (boards have no contextlib)
-            steps.send(size)
-        except StopIteration:
-            pass
+        _lay(op, out, size)
     manifest = pack.manifest
     description = {
         "name": manifest.name,
@@ -161,18 +157,30 @@ def _write(pack, file):
     out.close(pack.head.id, description)
 
 
-def _lay(op, out):
+def _lay(op, out, size):
+    """Write the record of an op that has `size` bytes to work in; with None, tell how many it needs at least.
+
+    The layout leaves the heap again: no two of them are wanted at one time.
+    """
     if op.code not in _FAMILIES:
         raise PackError(f"the graph has an op with operator code {op.code}, which no kernel runs")
-    package = __name__[: __name__.rfind(".")]
-    return __import__(f"{package}.layouts.{_FAMILIES[op.code]}", None, None, ("lay",)).lay(op, out)
+    name = f"{__name__[: __name__.rfind('.')]}.layouts.{_FAMILIES[op.code]}"
+    steps = __import__(name, None, None, ("lay",)).lay(op, out)
+    least = next(steps)
+    if size is not None:
+        try:  # noqa: SIM105 (boards have no contextlib)
+            steps.send(size)
+        except StopIteration:
+            pass
+    unload(name)
+    return least
 
 
 def _memory(graph):
     """The bytes that activations need and, while it runs, every op besides."""
     memory = graph.arena
     for n, op in enumerate(graph.ops()):
-        least = next(_lay(op, None))
+        least = _lay(op, None, None)
         places = [place for place, size in _gaps(graph, n, 1 << 30) if size >= least]
         memory = max(memory, places[0] + least)
     return memory
