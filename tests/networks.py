@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from regrow.executor import Executor
 from regrow.graph import Graph
 from regrow.reader import Reader
-from regrow_host import lower, tflite
+from regrow_host import graphmodel, lower, tflite
 from regrow_host.tflite import Model, Operator, Subgraph, Tensor
 
 Array = NDArray[Any]
@@ -211,22 +211,23 @@ class Source:
         self.position += out.size
 
 
-def executor(model: Model) -> Executor:
-    """The numpy executor of a lowered model, by way of the bytes of its graph part."""
-    lowered = lower.lower(tflite.read(tflite.build(model)))
-    data = lower.graph_bytes(lowered)
-    graph = Graph.parse(Reader(io.BytesIO(data), 0, len(data)))
-    sources = {}
-    for each in lowered.weights:
+def lowered(model: Model) -> tuple[Graph, dict[int, graphmodel.Levels]]:
+    """The graph of a model, by way of the bytes of its graph part, and its weights by number."""
+    found = lower.lower(tflite.read(tflite.build(model)))
+    data = lower.graph_bytes(found)
+    weights: dict[int, graphmodel.Levels] = {}
+    for each in found.weights:
         assert each.levels is not None
         assert each.scales is not None
-        sources[each.number] = Source(each.levels, each.scales)
-    return Executor(graph, sources.__getitem__)
+        weights[each.number] = each.levels, each.scales
+    return Graph.parse(Reader(io.BytesIO(data), 0, len(data))), weights
 
 
 def execute(model: Model, inputs: Sequence[Array]) -> list[Array]:
     """What the numpy executor gives: per output (samples, *shape)."""
-    return executor(model).run(inputs)
+    graph, weights = lowered(model)
+    sources = {number: Source(*each) for number, each in weights.items()}
+    return Executor(graph, sources.__getitem__).run(inputs)
 
 
 def reference(model: Model, inputs: Sequence[Array]) -> list[Array]:

@@ -21,6 +21,7 @@ from regrow.reader import Reader
 
 interpreter = pytest.importorskip("ai_edge_litert.interpreter")
 graphfile = pytest.importorskip("regrow_host.graphfile")
+graphmodel = pytest.importorskip("regrow_host.graphmodel")
 lower = pytest.importorskip("regrow_host.lower")
 tflite = pytest.importorskip("regrow_host.tflite")
 
@@ -92,7 +93,7 @@ class Builder:
         graph.check()
         x = [self.rng.integers(-128, 128, (SAMPLES, *self.tensors[i].shape), np.int8) for i in inputs]
         found = Executor(graph, lambda n: Levels(*self.weights[n])).run(x)[0]
-        np.testing.assert_array_equal(found, reference(graphfile.to_tflite(graph, self.weights), x))
+        np.testing.assert_array_equal(found, reference(graphmodel.to_tflite(graph, self.weights), x))
 
 
 def reference(model: bytes, inputs: Sequence[Array]) -> Array:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from regrow.executor import Executor
 from regrow.graph import ACTIVATION, Graph, Op, Tensor
 from regrow.reader import Reader
-from regrow_host import graphfile, planner, tflite
+from regrow_host import graphmodel, planner, tflite
 from regrow_host.encode import raw
 from regrow_host.lower import Lowered, graph_bytes, lower, strip_ends
 from regrow_host.operators import OPERATORS
@@ -111,14 +111,14 @@ def hold_together(data: bytes, count: int) -> None:
     x = samples(graph, count)
     expected = reference(data, x)
     np.testing.assert_array_equal(execute(graph, weights, x), expected)
-    np.testing.assert_array_equal(reference(graphfile.to_tflite(graph, weights), x), expected)
+    np.testing.assert_array_equal(reference(graphmodel.to_tflite(graph, weights), x), expected)
 
     others = coarser(weights, 1.7)
     changed = tflite.with_weights(data, {each.tensor: others[each.number] for each in lowered.weights})
     graph = parse(graph_bytes(lowered, {number: scales for number, (_, scales) in others.items()}))
     expected = reference(changed, x)
     np.testing.assert_array_equal(execute(graph, others, x), expected)
-    np.testing.assert_array_equal(reference(graphfile.to_tflite(graph, others), x), expected)
+    np.testing.assert_array_equal(reference(graphmodel.to_tflite(graph, others), x), expected)
 
 
 @pytest.mark.parametrize("seed", range(3))

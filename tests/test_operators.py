@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 pytest.importorskip("ai_edge_litert.interpreter")
 
-from networks import BLOCKS, OPERATORS, execute, reference, samples
+from networks import BLOCKS, OPERATORS, execute, lowered, reference, samples
+from regrow_host import graphmodel, tflite
 from regrow_host.tflite import Model
 
 SAMPLES = 6
@@ -24,6 +25,28 @@ def hold(model: Model, count: int = SAMPLES) -> None:
     for found, expected in zip(execute(model, x), reference(model, x), strict=True):
         assert found.dtype == expected.dtype
         np.testing.assert_array_equal(found, expected)
+
+
+def hold_decoded(model: Model) -> None:
+    """The graph made into a `.tflite` again gives the same."""
+    x = samples(model, SAMPLES)
+    again = tflite.read(graphmodel.to_tflite(*lowered(model)))
+    for found, expected in zip(reference(again, x), reference(model, x), strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("name", [name for name in OPERATORS if name != "SUM"])
+@settings(bounded, max_examples=25)
+@given(data=st.data())
+def test_an_operator_is_decoded(name: str, data: st.DataObject) -> None:
+    hold_decoded(data.draw(OPERATORS[name]))
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+@settings(bounded, max_examples=10)
+@given(data=st.data())
+def test_a_block_is_decoded(name: str, data: st.DataObject) -> None:
+    hold_decoded(data.draw(BLOCKS[name]))
 
 
 @pytest.mark.parametrize("name", OPERATORS)

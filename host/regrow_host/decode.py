@@ -5,12 +5,11 @@ from pathlib import Path
 
 import numpy as np
 from regrow import skeleton
-from regrow.errors import InputError
 from regrow.graph import WEIGHTS, Graph
 from regrow.pack import ROLE_GRAPH, ROLE_WEIGHTS, USE_EXECUTOR, USE_LITERT, Pack
 from regrow.weights import Weights
 
-from regrow_host import console, graphfile
+from regrow_host import console, files, graphmodel
 from regrow_host.packfile import open_trusted
 
 
@@ -22,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     with open_trusted(args.pack) as pack:
         model = decode(pack)
-    write(args.output, model)
+    files.write(args.output, [model])
     console.show(f"{args.output}: {len(model):,} bytes")
     return 0
 
@@ -33,24 +32,13 @@ def decode(pack: Pack) -> bytes:
         return b"".join(skeleton.pieces(pack))
     graph = Graph.parse(pack.reader(pack.part(ROLE_GRAPH, USE_EXECUTOR)))
     numbers = [tensor.number for tensor in graph.tensors if tensor.kind == WEIGHTS]
-    return graphfile.to_tflite(
+    return graphmodel.to_tflite(
         graph, {number: _levels(pack, number) for number in numbers}, pack.manifest.name
     )
 
 
-def _levels(pack: Pack, number: int) -> graphfile.Levels:
+def _levels(pack: Pack, number: int) -> graphmodel.Levels:
     weights = Weights(pack.reader(pack.part(ROLE_WEIGHTS, USE_EXECUTOR, number)))
     levels = np.empty(weights.count, np.int8)
     weights.read_levels(levels)
     return levels, np.array(weights.scales)
-
-
-def write(path: Path, data: bytes) -> None:
-    """Write beside the file and rename, so that `path` is never half a file. Raises InputError."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        temporary.write_bytes(data)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"cannot write {path}: {error.strerror}") from None

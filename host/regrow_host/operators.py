@@ -177,11 +177,14 @@ def _resize(to: Lowering, operator: Operator) -> None:
     before, after = to.shape(x), to.shape(output)
     if len(before) != 4 or len(after) != 4:
         raise to.refuse("resizes something else than an image")
-    maps = [*_map(before[1], after[1], operator.options), *_map(before[2], after[2], operator.options)]
+    maps = [
+        *resize_map(before[1], after[1], operator.options),
+        *resize_map(before[2], after[2], operator.options),
+    ]
     to.emit(operator.code, [to.activation(x)], operator.outputs, _varints(to, maps))
 
 
-def _map(given: int, wanted: int, options: Any) -> list[int]:
+def resize_map(given: int, wanted: int, options: Any) -> list[int]:
     """Per output row or column the input's, in the float32 arithmetic of TFLite's kernel."""
     corners = options.alignCorners and wanted > 1
     scale = (

@@ -19,7 +19,7 @@ from regrow.graph import ACTIVATION, CONSTANT, WEIGHTS, Graph, Op, Tensor
 from regrow.network import Network
 from regrow.reader import Reader
 from regrow.weights import Weights
-from regrow_host import graphfile, planner, probefile, skeletonfile
+from regrow_host import graphfile, graphmodel, planner, probefile, skeletonfile
 from regrow_host.encode import central, grid, raw
 from regrow_host.packing import NewPart, build_pack
 
@@ -123,7 +123,7 @@ def main(folder: Path) -> None:
     (folder / "network_in.bin").write_bytes(x.tobytes())
     (folder / "network_out.bin").write_bytes(y.tobytes())
 
-    data = graphfile.to_tflite(graph, net.grown(), "golden network")
+    data = graphmodel.to_tflite(graph, net.grown(), "golden network")
     (folder / "network.tflite").write_bytes(data)
     with Network("network", 1, executor, lambda: None) as loaded:
         probe = probefile.write(loaded, np.zeros((1, 12, 12, 3), np.float32), seed=3)

@@ -74,13 +74,13 @@ def _run_transpose(node: Node, inputs: Sequence[Array | None], _: Open) -> list[
     return [np.ascontiguousarray(inputs[0].transpose(0, *(axis + 1 for axis in node.options)))]
 
 
-def _slices(node: Node) -> list[tuple[int, int]]:
+def slices(options: bytes) -> list[tuple[int, int]]:
     """Begin and stride per axis."""
     pairs, position = [], 0
-    while position < len(node.options):
-        begin, position = _varint(node.options, position)
-        need(position < len(node.options), "lacks a stride")
-        stride = node.options[position]
+    while position < len(options):
+        begin, position = _varint(options, position)
+        need(position < len(options), "lacks a stride")
+        stride = options[position]
         pairs.append((begin, stride - 256 if stride > 127 else stride))
         position += 1
     return pairs
@@ -88,11 +88,11 @@ def _slices(node: Node) -> list[tuple[int, int]]:
 
 def _check_strided_slice(node: Node) -> None:
     need_form(node, (1,), len(node.options))
-    x, output, slices = values(node.inputs[0]), values(node.outputs[0]), _slices(node)
+    x, output, given = values(node.inputs[0]), values(node.outputs[0]), slices(node.options)
     _need_units(x, output)
-    ranks = len(x.shape), len(output.shape), len(slices)
+    ranks = len(x.shape), len(output.shape), len(given)
     need(len(set(ranks)) == 1, f"has {ranks[2]} slices of {ranks[0]} axes for {ranks[1]}")
-    for size, count, (begin, stride) in zip(x.shape, output.shape, slices, strict=True):
+    for size, count, (begin, stride) in zip(x.shape, output.shape, given, strict=True):
         last = begin + (count - 1) * stride
         need(stride != 0 and begin < size and 0 <= last < size, f"slices beyond the shape {x.shape}")
 
@@ -101,7 +101,7 @@ def _run_strided_slice(node: Node, inputs: Sequence[Array | None], _: Open) -> l
     assert inputs[0] is not None
     result = inputs[0]
     for axis, (count, (begin, stride)) in enumerate(
-        zip(node.outputs[0].shape, _slices(node), strict=True), 1
+        zip(node.outputs[0].shape, slices(node.options), strict=True), 1
     ):
         end = begin + count * stride
         chosen = slice(begin, end if end >= 0 else None, stride)
