@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+import digits_pack
 import numpy as np
 import pytest
+from digits_pack import EVAL
 from regrow.errors import BackendError, CapacityError, RegrowError
 from regrow_host import cli
 
@@ -12,8 +14,6 @@ boardfiles = pytest.importorskip("regrow_host.boardfiles")
 bench = pytest.importorskip("regrow_host.bench")
 unixport = pytest.importorskip("regrow_host.unixport")
 
-ROOT = Path(__file__).parents[1]
-EVAL = ROOT / "demo" / "digits_eval.npz"
 SAMPLES = 5
 
 Output = pytest.CaptureFixture[str]
@@ -21,23 +21,7 @@ Output = pytest.CaptureFixture[str]
 
 @pytest.fixture(scope="module")
 def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demo's network as a pack, signed by a key that the host trusts."""
-    folder = tmp_path_factory.mktemp("pack")
-    out = folder / "digits.rgp"
-    words = [
-        "compress",
-        ROOT / "demo" / "digits.tflite",
-        "--data",
-        EVAL,
-        "--codec",
-        "raw",
-        "--target",
-        "board",
-    ]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REGROW_HOME", str(folder / "home"))
-        assert regrow(*words, "-o", out) == 0
-    return out
+    return digits_pack.make(tmp_path_factory.mktemp("pack"))
 
 
 @pytest.fixture(autouse=True)
@@ -96,7 +80,7 @@ def test_without_micropython(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_what_ends_a_script_is_told(tmp_path: Path) -> None:
-    with pytest.raises(RegrowError, match="nothing.rgp"), unixport.unix_port() as (port, work):
+    with pytest.raises(RegrowError, match=r"nothing\.rgp"), unixport.unix_port() as (port, work):
         port.run("bench", "nothing.rgp", "x", "y", heap=1 << 20, cwd=work)
 
 
