@@ -1,6 +1,5 @@
 """Write packs: parts and a key become one signed `.rgp` file."""
 
-import os
 import struct
 from collections.abc import Sequence
 from hashlib import sha256
@@ -11,6 +10,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from regrow.errors import InputError
 from regrow.pack import MANIFEST_LIMIT, Head, Manifest, signed_message
 
+from regrow_host import files
 from regrow_host.keys import public_key
 
 
@@ -38,7 +38,7 @@ def build_pack(
     """
     manifest = _manifest(name, version, parts, arena)
     head = Head(public_key(key), key.sign(signed_message(manifest)), manifest)
-    _write(Path(path), [head.data, *(part.data for part in parts)])
+    files.write(Path(path), [head.data, *(part.data for part in parts)])
     return head
 
 
@@ -57,20 +57,3 @@ def _manifest(name: str, version: int, parts: Sequence[NewPart], arena: int) -> 
         raise InputError(f"{len(parts)} parts are more than a pack can hold")
     Manifest.parse(manifest)
     return manifest
-
-
-def _write(path: Path, blobs: Sequence[bytes]) -> None:
-    """Write beside the file and rename, so that `path` is never a half pack."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.writelines(blobs)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise InputError(f"cannot write {path}: {error.strerror}") from None
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
