@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 
 import regrow
+from regrow.arguments import Arguments, count, positive
 from regrow.errors import InputError, RegrowError
 from regrow.network import Array
+from regrow.samples import read_npz
 from regrow.store import SLOTS, Store, read_public_key
 
 BACKENDS = ("auto", "litert", "numpy")
@@ -30,6 +32,9 @@ def main(argv: list[str] | None = None) -> int:
         return int(args.run(args))
     except RegrowError as error:
         print(f"regrow-device: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"regrow-device: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -136,18 +141,10 @@ def status(args: argparse.Namespace) -> int:
 
 
 def read_samples(path: str) -> tuple[Array, Array | None]:
-    """`x` (float32, in real units, samples in front) and, if there, `y` of an .npz file; else InputError."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            if "x" not in file:
-                raise InputError(f"{path} has no array x")
-            x, y = file["x"], file.get("y")
-    except (OSError, ValueError, EOFError, TypeError, AttributeError) as error:
-        raise InputError(f"cannot read the samples in {path}: {error}") from None
-    if x.ndim == 0 or len(x) == 0 or x.dtype.kind not in "fiub":
-        raise InputError(f"{path} has no samples in its array x")
-    if y is not None and y.shape != (len(x),):
-        raise InputError(f"{path} has labels of shape {y.shape} for {len(x)} samples")
+    """`x` (float32) and, if there, a label `y` for each sample of an .npz file; else InputError."""
+    x, y = read_npz(path)
+    if y is not None and y.ndim != 1:
+        raise InputError(f"{path} has labels y of the shape {y.shape}: one class a sample")
     return x.astype(np.float32), y
 
 
@@ -157,7 +154,7 @@ def _default_store() -> str:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="regrow-device", description="Run regrow's packs on this device.")
+    parser = Arguments(prog="regrow-device", description="Run regrow's packs on this device.")
     parser.add_argument("--version", action="version", version=f"regrow {regrow.__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -168,13 +165,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--group", action="append", default=[], help="a group it belongs to (repeatable)")
     command.add_argument("--fleet", default="regrow", help="name of the fleet (default regrow)")
     command.add_argument("--samples", metavar="FILE.npz", help="classify x (real units) in rounds; y: labels")
-    command.add_argument("--rounds", type=int, default=0, help="rounds a version (default 0: without end)")
-    command.add_argument("--rate", type=float, default=0.0, help="samples a second (default 0: no limit)")
+    command.add_argument("--rounds", type=count, default=0, help="rounds a version (default 0: no end)")
+    command.add_argument("--rate", type=positive, help="samples a second (default: as fast as it can)")
     command.add_argument(
-        "--interval", type=float, default=10.0, help="seconds between telemetry (default 10)"
+        "--interval", type=positive, default=10.0, help="seconds between telemetry (default 10)"
     )
-    command.add_argument("--storage-limit", type=int, metavar="BYTES", help="most the store may take")
-    command.add_argument("--memory-limit", type=int, metavar="BYTES", help="most a model may take of the RAM")
+    command.add_argument("--storage-limit", type=count, metavar="BYTES", help="most the store may take")
+    command.add_argument(
+        "--memory-limit", type=count, metavar="BYTES", help="most a model may take of the RAM"
+    )
     _add_store(command)
     _add_backend(command)
 

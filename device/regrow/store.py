@@ -210,8 +210,10 @@ def read_public_key(source: str | Path) -> bytes:
     """A public key (32 bytes) from its 64 hex digits or a file that holds them; else InputError."""
     try:
         text = str(source) if _is_key(str(source)) else Path(source).read_text("ascii").strip()
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read the public key {source}: {error}") from None
+    except OSError as error:
+        raise InputError(f"cannot read the public key {source}: {error.strerror}") from None
+    except ValueError:
+        text = ""
     if not _is_key(text):
         raise InputError(f"{source} is no public key of regrow: that is 64 hex digits")
     return bytes.fromhex(text)

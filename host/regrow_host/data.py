@@ -1,14 +1,13 @@
 """`.npz` files of samples: `x` in the model's real units, `y` labels; their shapes and their splits."""
 
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 from regrow.errors import InputError
+from regrow.samples import read_npz
 
 SEARCH_SHARE = 2, 5
 FEWEST = 10
@@ -30,29 +29,7 @@ class Samples:
 
 def load_npz(path: Path) -> Samples:
     """Arrays `x` and, if there, `y` as stored. Raises InputError in one sentence for anything unusable."""
-    try:
-        with path.open("rb") as file:
-            x, y = _arrays(path, np.load(file, allow_pickle=False))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist: give an .npz file of samples") from None
-    except (OSError, ValueError, EOFError, MemoryError, NotImplementedError, BadZipFile, zlib.error) as error:
-        raise InputError(f"{path} cannot be read as an .npz file of plain numbers: {error}") from None
-    _check_numbers(path, "x", x)
-    if x.ndim == 0 or x.size == 0:
-        raise InputError(f"{path} has no samples: x has the shape {x.shape}")
-    if y is not None:
-        _check_numbers(path, "y", y)
-        if y.ndim == 0 or len(y) != len(x):
-            raise InputError(f"{path} has {len(x)} samples and labels y of {y.shape}: one label a sample")
-    return Samples(x, y)
-
-
-def _arrays(path: Path, file: Any) -> tuple[NDArray[Any], NDArray[Any] | None]:
-    if not isinstance(file, np.lib.npyio.NpzFile):
-        raise InputError(f"{path} is no .npz file: save the samples with numpy.savez(path, x=..., y=...)")
-    if "x" not in file:
-        raise InputError(f"{path} has no array x: save the samples under the name x")
-    return file["x"], file["y"] if "y" in file else None  # noqa: SIM401 (it is no dict)
+    return Samples(*read_npz(path))
 
 
 def fit(samples: Samples, shape: tuple[int, ...], path: Path, grouped: bool = False) -> Samples:
@@ -69,9 +46,8 @@ def fit(samples: Samples, shape: tuple[int, ...], path: Path, grouped: bool = Fa
             break
         if _without_ones(rest) == _without_ones(inner):
             return Samples(samples.x.reshape(len(samples), *groups, *inner), samples.y)
-    raise InputError(
-        f"{path} has samples of the shape {found}, the model takes {inner}: reshape x to (samples, *{inner})"
-    )
+    wanted = (len(samples), *inner)
+    raise InputError(f"{path} has samples of the shape {found}, the model takes {inner}: x must be {wanted}")
 
 
 def inputs(samples: Samples, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -105,12 +81,3 @@ def some(samples: Samples, count: int, seed: int) -> Samples:
 
 def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(size for size in shape if size != 1)
-
-
-def _check_numbers(path: Path, name: str, array: NDArray[Any]) -> None:
-    if array.dtype.kind not in "biuf":
-        raise InputError(f"{path} has {name} of the type {array.dtype}: it must hold plain numbers")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise InputError(
-            f"{path} has values in {name} that are not finite: remove the samples that hold them"
-        )
