@@ -6,19 +6,22 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from regrow import topics
+from regrow.arguments import positive
 from regrow.broker import Broker
 from regrow.errors import RegrowError
-from regrow.pack import Pack, open_pack
+from regrow.pack import Pack
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from regrow_host import keys
 from regrow_host.console import show, show_json
 from regrow_host.fleet import Fleet
+from regrow_host.packfile import open_trusted
 from regrow_host.session import SETTLE, Session, keep_trying
 
 ENDED = ("UPDATED", "FAILED")
@@ -26,16 +29,18 @@ HOLD = 2.5  # seconds in which a broker that saves every second has saved what i
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("pack", metavar="PACK", help="a .rgp file")
+    parser.add_argument("pack", type=Path, metavar="PACK.rgp")
     parser.add_argument("--broker", required=True, metavar="URL", help="mqtt://[user:pass@]host[:1883]")
     target = parser.add_mutually_exclusive_group(required=True)
     target.add_argument("--to", metavar="DEVICE", help="the device that shall run it")
     target.add_argument("--group", metavar="G", help="the group of devices that shall run it")
     parser.add_argument("--fleet", default=topics.FLEET, help=f"name of the fleet (default {topics.FLEET})")
     parser.add_argument("--key", metavar="KEY.pem", help="your signing key (default: that of keygen)")
-    parser.add_argument("--wait", type=float, metavar="SECONDS", help="follow the devices until they have it")
     parser.add_argument(
-        "--timeout", type=float, default=60.0, metavar="SECONDS", help="give up so long without a broker"
+        "--wait", type=positive, metavar="SECONDS", help="follow the devices until they have it"
+    )
+    parser.add_argument(
+        "--timeout", type=positive, default=60.0, metavar="SECONDS", help="give up so long without a broker"
     )
     parser.add_argument("--json", action="store_true", help="the result as JSON")
 
@@ -45,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     fleet = topics.check_name(args.fleet, "fleet")
     target = f"device/{topics.check_name(args.to)}" if args.to else _group(args.group)
     key = keys.signing_key(args.key)
-    with open_pack(args.pack, keys.trusted_keys()) as pack, _progress() as bar:
+    with open_trusted(args.pack) as pack, _progress() as bar:
         push = Push(pack, fleet, target, key, _show_bytes(bar))
         following = Following(push, args.wait or 0.0, args.json)
 
@@ -70,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
 class Push:
     """One pack on its way to a target; `sent` and `skipped` count the bytes of its head and parts.
 
-    `show` is told the bytes that are on the broker and all of them. Raises PackError for a damaged part.
+    `show` is told the bytes that are on the broker and all of them.
     """
 
     def __init__(
@@ -92,7 +97,6 @@ class Push:
         self._show = show
         self._sizes = {self.id: len(pack.head.data)}
         for part in pack.manifest.parts:
-            pack.verify(part)
             self._sizes[part.sha256.hex()] = part.size
         self._mine: set[str] = set()  # blobs that this push brought
 
