@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 
 __all__ = ["Network", "TensorInfo", "__version__", "load"]
 
+_TARGETS = {"litert": USE_LITERT, "numpy": USE_EXECUTOR}
 _ENGINES: dict[str, Callable[[Pack], Engine]] = {"litert": LiteRT.of, "numpy": Executor.of}
 
 
@@ -25,14 +26,19 @@ def load(
 
     backend: "litert", "numpy", or None for LiteRT where it and the pack allow it, else numpy.
     trust: public keys (32 bytes each) whose packs are accepted; None accepts any valid signature.
-    Raises PackError (SignatureError) for a bad pack, BackendError if the backend is missing.
+    Raises PackError (SignatureError) for a bad pack, BackendError if the backend is not installed
+    or the pack not made for it.
     """
     if backend is not None and backend not in _ENGINES:
         raise BackendError(f"there is no backend {backend!r}, only litert and numpy")
     pack = path if isinstance(path, Pack) else open_pack(str(path), trust)
     close: Callable[[], object] = (lambda: None) if pack is path else pack.close
     try:
-        engine = _ENGINES[backend or _best_backend(pack)](pack)
+        backend = backend or _best_backend(pack)
+        if not pack.manifest.targets & _TARGETS[backend]:
+            other = next(name for name in _TARGETS if name != backend)
+            raise BackendError(f"the pack has no network for {backend}: use the backend {other}")
+        engine = _ENGINES[backend](pack)
     except BaseException:
         close()
         raise

@@ -116,7 +116,7 @@ class Head:
     def parse(cls, reader: Reader) -> "Head":
         """Raises PackError unless `reader` stands at a head; leaves it behind the manifest."""
         if reader.left < len(MAGIC) or reader.read(len(MAGIC)) != MAGIC:
-            raise PackError("this is no pack: it does not begin with RGP1")
+            raise PackError("a pack begins with RGP1, this does not")
         signer, signature, size = reader.read(32), reader.read(64), reader.u32()
         if size > MANIFEST_LIMIT:
             raise PackError(f"a manifest of {size} bytes is over the limit of {MANIFEST_LIMIT}")
@@ -229,8 +229,9 @@ def open_pack(path: str | Path, trust: Iterable[bytes] | None = None) -> Pack:
         return Pack(head, head.verify(trust), lambda sha: (path.parent / "parts" / sha.hex(), 0))
     head, left = _read_head(path)
     manifest = head.verify(trust)
-    if left != sum(part.size for part in manifest.parts):
-        raise PackError(f"{path} has {left} bytes behind its head, which are not those of its parts")
+    wanted = sum(part.size for part in manifest.parts)
+    if left != wanted:
+        raise PackError(f"{path} is damaged: it has {left} bytes of parts, its manifest tells of {wanted}")
     offsets: dict[bytes, int] = {}
     offset = len(head.data)
     for part in manifest.parts:
@@ -243,7 +244,10 @@ def _read_head(path: Path) -> tuple[Head, int]:
     """The head at the start of a file, and the number of bytes behind it."""
     with _open(path, str(path)) as file:
         reader = Reader(file, 0, path.stat().st_size)
-        return Head.parse(reader), reader.left
+        try:
+            return Head.parse(reader), reader.left
+        except PackError as error:
+            raise PackError(f"{path} is no whole pack: {error}") from None
 
 
 def _open(path: Path, what: str) -> BinaryIO:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import regrow
-from regrow.errors import InputError
+from regrow.errors import BackendError, InputError
 from regrow.pack import Pack
 
 from regrow_host import console, data, metrics, sources
@@ -75,6 +75,8 @@ def _source(pack: Pack, path: Path | None) -> Runner | None:
         return Runner(path.read_bytes())
     except OSError as error:
         raise InputError(f"cannot read the model {path}: {error.strerror}") from None
+    except BackendError as error:
+        raise BackendError(f"{path}: {error}") from None
 
 
 def _scores(judge: Judge, what: str, predict: Predict) -> Floats:

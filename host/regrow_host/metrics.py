@@ -61,7 +61,10 @@ def choose(metric: str, inputs: tuple[int, ...], outputs: tuple[int, ...], y: ND
                 f"y has classes {y.min()}..{y.max()}, the model has outputs for 0..{classes - 1}"
             )
     if metric == "mae" and y[0].size != int(np.prod(outputs)):
-        raise InputError(f"mae needs y of {int(np.prod(outputs))} values a sample, y has {y[0].size}")
+        wanted = int(np.prod(outputs))
+        raise InputError(
+            f"mae, the metric of fractional labels, needs {wanted} values a sample, y has {y[0].size}"
+        )
     return metric
 
 
