@@ -1,13 +1,14 @@
 """The `regrow` command: every failure is one sentence and an exit code, with nothing written."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from regrow_host import cli, tflite
+from regrow_host import cli, console, tflite
 
 DEMO = Path(__file__).parents[1] / "demo"
 MODEL, EVAL, CALIB = DEMO / "digits.tflite", DEMO / "digits_eval.npz", DEMO / "digits_calib.npz"
@@ -68,7 +69,10 @@ def test_help_is_quick_and_names_every_command(capsys: Stderr) -> None:
 @pytest.mark.parametrize("words", [[], ["frobnicate"], ["compress"], ["compress", "m", "--codec", "zip"]])
 def test_wrong_usage(words: list[str], capsys: Stderr) -> None:
     assert regrow(*words) == 2
-    assert "usage: regrow" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert error.startswith("regrow")
+    assert "--help" in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -84,7 +88,9 @@ def test_wrong_usage(words: list[str], capsys: Stderr) -> None:
 )
 def test_wrong_options(option: list[str], tmp_path: Path, capsys: Stderr) -> None:
     assert regrow("compress", MODEL, "--data", EVAL, "-o", tmp_path / "o.rgp", *option) == 2
-    assert f"argument {option[0]}" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"argument {option[0]}" in error
+    assert error.count("\n") == 1
 
 
 def compress_fails(capsys: Stderr, tmp_path: Path, model: Path, data: Path, *options: object) -> str:
@@ -148,7 +154,8 @@ def test_packs_that_are_damaged(pack: Path, tmp_path: Path, capsys: Stderr) -> N
         whole[:-9] + bytes(9),
     ):
         bad.write_bytes(content)
-        fails(capsys, "inspect", bad)
+        sentence = fails(capsys, "inspect", bad)
+        assert any(word in sentence for word in ("bad.rgp", "signature", "SHA-256"))
         fails(capsys, "decode", bad, "-o", out)
         fails(capsys, "eval", bad, "--data", EVAL)
         assert not out.exists()
@@ -161,13 +168,47 @@ def test_packs_of_unknown_signers(
     signer = tmp_path / "home" / "key.pub"
     monkeypatch.setenv("REGROW_HOME", str(tmp_path / "elsewhere"))
     out = tmp_path / "out.tflite"
-    assert "not trusted" in fails(capsys, "decode", pack, "-o", out)
+    assert "regrow trust" in fails(capsys, "decode", pack, "-o", out)
     assert "not trusted" in fails(capsys, "eval", pack, "--data", EVAL)
     assert regrow("inspect", pack, "--json") == 0
     assert json.loads(capsys.readouterr().out)["trusted"] is False
     assert regrow("trust", signer) == 0
     assert regrow("decode", pack, "-o", out) == 0
     assert out.exists()
+
+
+def test_outputs_that_are_no_file(pack: Path, tmp_path: Path, capsys: Stderr) -> None:
+    """A rename would replace a device or a pipe, as /dev/null is one."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for output in (pipe, tmp_path, ""):
+        assert "no file" in fails(capsys, "decode", pack, "-o", output)
+    assert pipe.is_fifo()
+    assert "no file" in fails(capsys, "compress", MODEL, "--data", EVAL, "--codec", "raw", "-o", pipe)
+    assert pipe.is_fifo()
+
+
+def test_packs_for_another_runtime(tmp_path: Path, capsys: Stderr) -> None:
+    for target, backend in (("pi", "numpy"), ("board", "litert")):
+        pack = tmp_path / f"{target}.rgp"
+        assert (
+            regrow("compress", MODEL, "--data", EVAL, "--codec", "raw", "--target", target, "-o", pack) == 0
+        )
+        assert "backend" in fails(capsys, "eval", pack, "--data", EVAL, "--backend", backend)
+
+
+def test_a_source_that_is_no_model_is_named(pack: Path, tmp_path: Path, capsys: Stderr) -> None:
+    bad = tmp_path / "bad.tflite"
+    bad.write_bytes(MODEL.read_bytes()[:5000])
+    assert "bad.tflite" in fails(capsys, "eval", pack, "--data", EVAL, "--source", bad)
+
+
+def test_json_has_no_more_digits_than_tell(capsys: Stderr) -> None:
+    console.show_json({"drop": 100 * (0.986 - 0.984), "some": [1 / 3, -1e-17, 1.25e-7, None, 12345678]})
+    assert json.loads(capsys.readouterr().out) == {
+        "drop": 0.2,
+        "some": [0.333333, 0.0, 1.25e-7, None, 12345678],
+    }
 
 
 def test_eval_without_the_source_says_so(pack: Path, tmp_path: Path, capsys: Stderr) -> None:
@@ -213,8 +254,9 @@ def test_keys(tmp_path: Path, capsys: Stderr) -> None:
     assert regrow("keygen", "--out", tmp_path / "k.pem") == 0
     assert "exists already" in fails(capsys, "keygen", "--out", tmp_path / "k.pem")
     (tmp_path / "bad.pub").write_text("not a key")
-    fails(capsys, "trust", tmp_path / "bad.pub")
-    fails(capsys, "trust", tmp_path / "none.pub")
+    assert "64 hex digits" in fails(capsys, "trust", tmp_path / "bad.pub")
+    assert "64 hex digits" in fails(capsys, "trust", MODEL)
+    assert fails(capsys, "trust", tmp_path / "none.pub").endswith("No such file or directory")
 
 
 def test_interruption(monkeypatch: pytest.MonkeyPatch, capsys: Stderr, tmp_path: Path) -> None:

@@ -331,6 +331,8 @@ def test_a_push_that_cannot_be_says_why(
     assert "damaged" in fails(tmp_path / "bad.rgp")
     make_pack(tmp_path / "s.rgp", Ed25519PrivateKey.generate())
     assert "not trusted" in fails(tmp_path / "s.rgp")
+    assert cli.main(["watch", "--broker", "mqtt://127.0.0.1:9"]) == 1
+    assert capsys.readouterr().out == ""
     assert "fleet name" in fails(tmp_path / "d.rgp", "--fleet", "a/b")
 
 
@@ -362,12 +364,17 @@ def test_watch_and_status_show_the_fleet(  # noqa: PLR0917
 
     publish(mosquitto.url, "regrow/device/[red]evil/state", b"\x1b[31m[bold]x")
     publish(mosquitto.url, "regrow/device/odd/reported", b'{"model": 1, "update": [], "groups": 5}')
-    monkeypatch.setenv("COLUMNS", "200")
-    assert cli.main(["watch", "--broker", mosquitto.url, "--for", "2"]) == 0
-    table = capsys.readouterr().out
-    for text in ("pi", "ready", "digits 1", "UPDATED", "[red]evil", "?[31m[bold]x"):
-        assert text in table
-    assert "\x1b" not in table
+    for columns in ("80", "120"):
+        monkeypatch.setenv("COLUMNS", columns)
+        assert cli.main(["watch", "--broker", mosquitto.url, "--for", "2"]) == 0
+        table = capsys.readouterr().out
+        for text in ("pi", "ready", "digits 1", "UPDATED", "[red]evil", "?[31m[bold]x", "energy estimated: "):
+            assert text in table
+        assert ["device", "state", "version", "accuracy", "latency", "memory", "energy"] in map(
+            str.split, table.splitlines()
+        )
+        assert "…" not in table
+        assert "\x1b" not in table
 
 
 def test_an_agent_in_a_program_of_ones_own(

@@ -86,36 +86,46 @@ class Fleet:
 
     def table(self) -> Table:
         """The devices as a person wants to see them."""
-        table = Table(title=f"fleet {self._name}  {time.strftime('%H:%M:%S')}", title_justify="left")
-        for column in ("device", "state", "version", "update"):
-            table.add_column(column)
-        for column in ("samples", "accuracy", "latency", "memory", "energy"):
-            table.add_column(column, justify="right")
-        table.add_column("energy source")
+        title = f"fleet {self._name}  {time.strftime('%H:%M:%S')}"
+        table = Table(title=title, title_justify="left", caption_justify="left", box=None, pad_edge=False)
+        table.add_column("device", overflow="fold")
+        table.add_column("state", no_wrap=True)
+        table.add_column("version", overflow="fold")
+        for column in ("accuracy", "latency", "memory", "energy"):
+            table.add_column(column, justify="right", no_wrap=True)
         for device in self:
-            table.add_row(*(Text(_plain(cell), STYLES.get(cell.split(" ")[0], "")) for cell in _row(device)))
+            table.add_row(*(_cell(_plain(cell)) for cell in _row(device)))
+        sources = {str(device.telemetry.get("energy_source") or "") for device in self} - {""}
+        table.caption = Text("\n".join(f"energy {_plain(source)}" for source in sorted(sources)))
         return table
 
 
+def _cell(text: str) -> Text:
+    """The text with its words that tell good from bad coloured."""
+    cell = Text(text)
+    for word, style in STYLES.items():
+        cell.highlight_words([word], style)
+    return cell
+
+
 def _row(device: Device) -> list[str]:
+    """Cells of two lines, so that they stand beside each other in 80 columns."""
     reported, figures = device.reported, device.telemetry
     version = f"{reported['model']} {reported.get('version')}" if reported.get("model") else "-"
+    source = str(figures.get("energy_source") or "").partition(":")[0]
     return [
         device.name,
         device.state,
-        version,
-        _progress(device.update),
-        _figure(figures.get("samples"), "{:.0f}"),
-        _figure(figures.get("accuracy"), "{:.2%}"),
+        f"{version}\n{_progress(device.update)}",
+        _figure(figures.get("accuracy"), "{:.2%}") + _figure(figures.get("samples"), "\nof {:.0f}", ""),
         _figure(figures.get("latency_ms"), "{:.3g} ms"),
         _memory(figures.get("memory")),
-        _figure(figures.get("energy_mj"), "{:.3g} mJ"),
-        str(figures.get("energy_source") or "-"),
+        f"{_figure(figures.get('energy_mj'), '{:.3g} mJ')}\n{source}",
     ]
 
 
 def _progress(update: dict[str, Any]) -> str:
-    status, reason = update.get("status", "-"), update.get("reason")
+    status, reason = update.get("status", ""), update.get("reason")
     done, total = update.get("done"), update.get("total")
     if status == "DOWNLOADING" and isinstance(done, int) and isinstance(total, int) and total > 0:
         return f"{status} {100 * done // total} %"
@@ -130,10 +140,10 @@ def _memory(memory: object) -> str:
     return _figure(value / 1024 if isinstance(value, int) else None, "{:,.0f} KB")
 
 
-def _figure(value: object, form: str) -> str:
-    return form.format(value) if isinstance(value, (int, float)) else "-"
+def _figure(value: object, form: str, unknown: str = "-") -> str:
+    return form.format(value) if isinstance(value, (int, float)) else unknown
 
 
 def _plain(text: str) -> str:
     """Without the control characters that a stranger's message could carry to the terminal."""
-    return "".join(character if character.isprintable() else "?" for character in text)
+    return "".join(each if each.isprintable() or each == "\n" else "?" for each in text)
