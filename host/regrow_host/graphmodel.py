@@ -63,7 +63,7 @@ class _Raising:
         inputs = tuple(self.end(i, at_input=True) for i in self.graph.inputs)
         calls = self.variables()
         for op in self.graph.ops:
-            getattr(self, f"_{_name(op).lower()}")(op)
+            getattr(self, f"_{_name(op).lower()}")(self.reading(op))
         outputs = tuple(self.end(i, at_input=False) for i in self.graph.outputs)
         network = Subgraph(self.tensors, self.operators, inputs, outputs)
         return Model([network, *calls], description=name)
@@ -121,6 +121,16 @@ class _Raising:
                 _assignment(place, place + 1),
             ]
         return [filling]
+
+    def reading(self, op: Op) -> Op:
+        """The op, its variables read before it."""
+        inputs = list(op.inputs)
+        for place, i in enumerate(op.inputs):
+            if i in self.handles:
+                inputs[place] = self.add(replace(self.tensors[i], name=f"value_{len(self.tensors)}"))
+                reading = schema.ReadVariableOptionsT()
+                self.operator("READ_VARIABLE", (self.handles[i],), (inputs[place],), reading)
+        return replace(op, inputs=tuple(inputs))
 
     def add(self, tensor: Tensor) -> int:
         self.tensors.append(tensor)
@@ -206,8 +216,6 @@ class _Raising:
         source, target = op.inputs[0], op.outputs[0]
         if target in self.handles:
             self.operators.append(_assignment(self.handles[target], source))
-        elif source in self.handles:
-            self.operator("READ_VARIABLE", (self.handles[source],), (target,), schema.ReadVariableOptionsT())
         else:
             shape = self.integers(self.shape(target))
             self.operator(

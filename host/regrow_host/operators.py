@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from regrow.quant import round_half_away
 
-from . import tables
+from . import tables, variables
 from .slices import resolve
 from .tflite import OPERATOR_CODES, Operator
 from .varint import varint
@@ -210,7 +210,11 @@ def _lookup(to: Lowering, operator: Operator) -> None:
 
 
 def _read_variable(to: Lowering, operator: Operator) -> None:
+    """A copy; the variable itself serves where nothing uses the value after it changes."""
     output = operator.outputs[0]
+    if variables.outlives_reading(to.model, operator):
+        to.ids[output] = to.variable(operator.inputs[0], output)
+        return
     to.emit(RESHAPE, [to.variable(operator.inputs[0], output)], [output])
 
 

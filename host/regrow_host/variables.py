@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .tflite import Model, ModelError, Subgraph, Tensor, as_levels
+from .tflite import Model, ModelError, Operator, Subgraph, Tensor, as_levels
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,19 @@ def find(model: Model) -> dict[int, State]:
     handles = _handles(model.subgraphs[0])
     numbers = {name: number for number, name in enumerate(sorted(set(handles.values())))}
     return {i: State(numbers[name], name, initial.get(name)) for i, name in handles.items()}
+
+
+def outlives_reading(model: Model, reading: Operator) -> bool:
+    """Whether all uses of what a READ_VARIABLE gives come before the variable is assigned again."""
+    names, operators = _handles(model.subgraphs[0]), model.operators
+    start, output = operators.index(reading), reading.outputs[0]
+    for operator in operators[start:]:
+        if operator.name == "ASSIGN_VARIABLE" and names.get(operator.inputs[0]) == names.get(
+            reading.inputs[0]
+        ):
+            later = operators[operators.index(operator) :]
+            return output not in model.outputs and not any(output in each.inputs for each in later)
+    return output not in model.outputs
 
 
 def _handles(graph: Subgraph) -> dict[int, str]:
