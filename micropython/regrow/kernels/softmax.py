@@ -13,9 +13,11 @@ _SUM_BITS = const(12)
 def run(p, arena, work, file):
     """Rows along the last axis; the file gives exp of the 256 differences to a row's maximum."""
     file.readinto(work, 1024)
-    source, target, count, depth = p[0], p[1], p[2], p[3]
+    source = p[0]
+    target = p[1]
+    depth = p[3]
     row = 0
-    while row < count:
+    while row < p[2]:
         top = highest(arena, source + row, depth)
         total = sum_of_exp(arena, source + row, depth, top, work)
         bits = 0
