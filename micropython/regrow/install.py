@@ -29,14 +29,26 @@ _WORDS = const(32)
 _HEAD = const(72)
 _ALIGNMENT = const(8)
 _FAMILIES = {
-    0: "add",
+    0: "elementwise",
     1: "pool",
+    2: "movement",
     3: "conv",
     4: "depthwise",
     9: "conv",
     17: "pool",
+    18: "elementwise",
     22: "reshape",
     25: "softmax",
+    34: "movement",
+    39: "movement",
+    40: "reduce",
+    41: "elementwise",
+    45: "movement",
+    56: "argmax",
+    67: "transpose_conv",
+    74: "reduce",
+    97: "resize",
+    255: "lookup",
 }
 """By operator code: the file in kernels/ that runs it, and in layouts/ that writes its record."""
 

@@ -118,6 +118,7 @@ class Updater:
             "model": self.desired.model,
             "version": self.desired.version,
             "pack": self.desired.pack,
+            "sequence": self.desired.sequence,
             "done": total if record["status"] in _WHOLE else min(total, record["had"] + record["fetched"]),
             "total": total,
             "fetched": record["fetched"],

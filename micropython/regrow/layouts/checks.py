@@ -1,7 +1,7 @@
 """What most operators ask of their tensors."""
 
 from ..errors import PackError
-from ..graph import INT8, WEIGHTS
+from ..graph import CONSTANT, INT8, WEIGHTS
 
 
 def single(op):
@@ -12,6 +12,13 @@ def single(op):
 
 
 def value(tensor):
+    """The tensor, which must be of 8 bits and neither weights nor a constant."""
+    if operand(tensor).kind == CONSTANT:
+        raise PackError("an op of the graph has a constant where it needs a value")
+    return tensor
+
+
+def operand(tensor):
     """The tensor, which must be of 8 bits and no weights."""
     if tensor is None or tensor.kind == WEIGHTS or tensor.dtype != INT8:
         raise PackError("an op of the graph lacks a tensor or has one of another type than int8")
