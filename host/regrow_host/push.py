@@ -132,7 +132,7 @@ class Push:
         session.flush()
         last = _sequence(found.get(desired, b""))
         if not self.sequence:
-            self.sequence = max(int(time.time()), last + 1)
+            self.sequence = max(time.time_ns() // 1_000_000, last + 1)
         if last < self.sequence:
             session.publish(desired, self._desired())
             session.flush()
@@ -206,10 +206,7 @@ class Following:
         for name in addressed:
             update = fleet[name].update
             last = self._push.devices.get(name, {})
-            if update.get("pack") != self._push.id or update.get("sequence", 0) not in (
-                0,
-                self._push.sequence,
-            ):
+            if update.get("pack") != self._push.id or update.get("sequence") != self._push.sequence:
                 update = {"status": "UNKNOWN", "reason": "the device did not answer"}
             elif update["status"] != last.get("status") and not self._quiet:
                 text = f"{name}: {update['status']} {update.get('reason') or ''}".rstrip()
