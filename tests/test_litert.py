@@ -254,7 +254,7 @@ def test_a_hole_takes_the_weights_in_its_type(dtype: int, middle: bytes) -> None
 @pytest.mark.parametrize(
     ("size", "holes", "stream", "message"),
     [
-        (9, bytes([1, 3, 0, 3]), zlib.compress(b"abcd"), "unknown dtype"),
+        (9, bytes([1, 3, 0, 4]), zlib.compress(b"abcd"), "unknown dtype"),
         (9, bytes([1, 5, 0, 0]), zlib.compress(b"abcd"), "pass the end"),
         (14, bytes([2, 3, 0, 0, 7, 0, 0]), zlib.compress(b"abcd"), "overlap"),
         (10, bytes([1, 3, 0, 0]), zlib.compress(b"abcd"), "fewer bytes"),

@@ -19,7 +19,6 @@ from regrow.executor import Executor
 from regrow.graph import ACTIVATION, Graph, Op, Tensor
 from regrow.reader import Reader
 from regrow_host import graphmodel, planner, tflite
-from regrow_host.encode import raw
 from regrow_host.lower import Lowered, graph_bytes, lower, strip_ends
 from regrow_host.operators import OPERATORS
 from regrow_host.tflite import Model, ModelError
@@ -339,23 +338,14 @@ def test_damaged_models_are_lowered_or_refused(changes: list[tuple[float, int]])
     assert overlaps(graph) == []
 
 
-BOARD_PLAN = """
-from regrow.executor import Plan, _build
+BOARD_MEMORY = """
+from regrow import install
+from regrow.graph import Graph
 from regrow.reader import Reader
 
-class Pack:
-    def part(self, role, use, number=0):
-        return "graph" if role == 1 else "weights%d" % number
-
-    def reader(self, name):
-        with open(name, "rb") as file:
-            size = file.seek(0, 2)
-        return Reader(open(name, "rb"), 0, size)
-
-plan = Plan(Pack())
-graph = plan.graph()
-steps = [_build(node, plan) for node in graph.nodes]
-print(graph.arena + plan.tile + plan.scratch)
+with open("graph", "rb") as file:
+    size = file.seek(0, 2)
+    print(install._memory(Graph(Reader(file, 0, size))))
 """
 
 
@@ -363,12 +353,8 @@ print(graph.arena + plan.tile + plan.scratch)
 def test_memory_is_what_the_board_asks_for(tmp_path: Path) -> None:
     lowered = lower(small_network().model())
     (tmp_path / "graph").write_bytes(graph_bytes(lowered))
-    for each in lowered.weights:
-        assert each.levels is not None
-        part = raw.encode(each.levels.reshape(-1), each.scales, inner=each.inner)
-        (tmp_path / f"weights{each.number}").write_bytes(part)
     run = subprocess.run(
-        [str(MICROPYTHON), "-c", BOARD_PLAN],
+        [str(MICROPYTHON), "-c", BOARD_MEMORY],
         env=os.environ | {"MICROPYPATH": f"{Path(__file__).parents[1] / 'micropython'}:.frozen"},
         cwd=tmp_path,
         capture_output=True,
