@@ -18,7 +18,7 @@ from regrow.graph import WEIGHTS, Graph, Node, Op
 from regrow.network import Network
 from regrow.pack import ROLE_GRAPH, USE_EXECUTOR, Pack
 
-from regrow_host import bench, console, tflite
+from regrow_host import bench, console, planner, tflite
 from regrow_host.mpremote import Board
 from regrow_host.packfile import open_trusted
 from regrow_host.unixport import unix_port
@@ -51,9 +51,9 @@ def profile(path: Path, samples: Path | None = None, port: str | None = None) ->
     Raises RegrowError.
     """
     with open_trusted(path) as pack, regrow.load(pack, "numpy") as network:
-        works = [_work(op, node) for op, node in _graph(pack).nodes()]
-        arena = pack.manifest.arena
+        graph = _graph(pack)
         x = bench.integers(network, samples, SAMPLES) if samples else _random(network)
+    works = [_work(op, node) for op, node in graph.nodes()]
     with tempfile.TemporaryDirectory(prefix="regrow-") as folder:
         inputs = Path(folder) / "inputs"
         inputs.write_bytes(x.tobytes())
@@ -66,7 +66,7 @@ def profile(path: Path, samples: Path | None = None, port: str | None = None) ->
         "port": port,
         "samples": len(x),
         "us": report["us"] / len(x),
-        "activation_peak": arena,
+        "activation_peak": planner.activation_peak(graph),
         "memory": report["memory"],
         "macs": sum(work.macs for work in works),
         "bytes_read": round(float(costs[:, 1].sum())),

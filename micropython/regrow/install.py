@@ -189,12 +189,13 @@ def _lay(op, out, size):
 
 
 def _memory(graph):
-    """The bytes that activations need and, while it runs, every op besides."""
+    """The arena, longer if an op finds no stretch free in it that is as long as it needs."""
     memory = graph.arena
     for n, op in enumerate(graph.ops()):
         least = _lay(op, None, None)
-        places = [place for place, size in _gaps(graph, n, 1 << 30) if size >= least]
-        memory = max(memory, places[0] + least)
+        if least:
+            places = [place for place, size in _gaps(graph, n, 1 << 30) if size >= least]
+            memory = max(memory, places[0] + least)
     return memory
 
 

@@ -1,0 +1,112 @@
+"""What the board's kernels need while they run (micropython/regrow/layouts): bytes to work in, and how far an
+output may run into its input's place."""
+
+from __future__ import annotations
+
+from regrow.graph import CONSTANT, Node, Tensor
+from regrow.kernels.window import Axis, axes
+
+from .tflite import OPERATOR_CODES
+
+TILE = 4096  # bytes of rows that are in RAM at one time where there is not room for more; one row at least
+HEAD = 16  # bytes of a row before its weights
+AXES = 96
+TABLES = 2048
+COPY = 112
+LOOKUP_TABLE = 256
+SOFTMAX_TABLE = 1024
+
+LOOKUP = 255
+CONV_2D = OPERATOR_CODES["CONV_2D"]
+DEPTHWISE_CONV_2D = OPERATOR_CODES["DEPTHWISE_CONV_2D"]
+FULLY_CONNECTED = OPERATOR_CODES["FULLY_CONNECTED"]
+TRANSPOSE_CONV = OPERATOR_CODES["TRANSPOSE_CONV"]
+MUL = OPERATOR_CODES["MUL"]
+RESIZE = OPERATOR_CODES["RESIZE_NEAREST_NEIGHBOR"]
+SOFTMAX = OPERATOR_CODES["SOFTMAX"]
+POOLS = {OPERATOR_CODES[name] for name in ("AVERAGE_POOL_2D", "MAX_POOL_2D")}
+SUMS = {OPERATOR_CODES[name] for name in ("ADD", "SUB")}
+MOVEMENTS = {OPERATOR_CODES[name] for name in ("CONCATENATION", "PAD", "TRANSPOSE", "STRIDED_SLICE")}
+
+
+def work(code: int, node: Node, shared: bool = False) -> int:
+    """The bytes that the op needs at least; `shared`: its output runs into its input's place."""
+    if code in (CONV_2D, FULLY_CONNECTED, TRANSPOSE_CONV):
+        row, column = _row(code, node)
+        channels = _weights(node).shape[0]
+        return (channels if shared else min(channels, max(1, TILE // row))) * row + column
+    if code == DEPTHWISE_CONV_2D:
+        depth, channel = _image(node).shape[3], _channel(node)
+        return (depth if shared else min(depth, max(1, TILE // channel))) * channel
+    if code in (*SUMS, MUL):
+        return -(-(AXES + _constant(node)) // 8) * 8 + (TABLES if code in SUMS else 0)
+    if code in MOVEMENTS:
+        return COPY + _constant(node)
+    if code == RESIZE:
+        return 4 * sum(node.outputs[0].shape[1:3])
+    return {LOOKUP: LOOKUP_TABLE, SOFTMAX: SOFTMAX_TABLE}.get(code, 0)
+
+
+def lag(code: int, node: Node) -> int | None:
+    """How many bytes the output must begin before the input so that it may run into the input's place.
+
+    Kernels write outputs row by row and read no row of the input above the window of the row they write;
+    a depthwise convolution copies that window first. Negative where the output may begin behind the input's
+    start; None for an op that permits no other place than apart from its input.
+    """
+    if code not in (CONV_2D, DEPTHWISE_CONV_2D, *POOLS):
+        return None
+    y, output = _rows(code, node), node.outputs[0]
+    row, image_row = output.nbytes // y.count, _image(node).nbytes // y.given
+    ahead = y.reach if code == DEPTHWISE_CONV_2D else 0
+    needed = [max(0, each * y.stride - y.padding[0] + ahead) for each in range(y.count)]
+    return max(
+        ((each + 1) * row - need * image_row for each, need in enumerate(needed) if need < y.given),
+        default=-_image(node).nbytes,
+    )
+
+
+def _row(code: int, node: Node) -> tuple[int, int]:
+    """Bytes of a channel's row, and of the column where windows are gathered."""
+    weights = _weights(node)
+    terms = weights.size // weights.shape[0]
+    gathers = code == CONV_2D and weights.shape[1:3] != (1, 1)
+    length = -(-terms // 8) * 8 if gathers else terms
+    return HEAD + -(-length // 4) * 4, length if gathers else 0
+
+
+def _channel(node: Node) -> int:
+    """Bytes of the rows of one input channel of a depthwise convolution and of its window of the image."""
+    _, taps_h, taps_w, channels = _weights(node).shape
+    y, x = _windows(node)
+    columns = (x.count - 1) * x.stride + x.reach
+    return channels // _image(node).shape[3] * (HEAD + -(-taps_h * taps_w // 4) * 4) + y.reach * columns
+
+
+def _rows(code: int, node: Node) -> Axis:
+    """The windows down the image."""
+    if code not in POOLS:
+        return _windows(node)[0]
+    stride_h, stride_w, taps_h, taps_w, padding = node.options[:5]
+    return axes(_image(node).shape, (taps_h, taps_w), (stride_h, stride_w), (1, 1), padding)[0]
+
+
+def _windows(node: Node) -> tuple[Axis, Axis]:
+    stride_h, stride_w, dilation_h, dilation_w, padding = node.options[:5]
+    taps_h, taps_w = _weights(node).shape[1:3]
+    return axes(_image(node).shape, (taps_h, taps_w), (stride_h, stride_w), (dilation_h, dilation_w), padding)
+
+
+def _constant(node: Node) -> int:
+    """Bytes of the largest constant among the inputs, up to a multiple of 4."""
+    return max((-(-x.nbytes // 4) * 4 for x in node.inputs if x and x.kind == CONSTANT), default=0)
+
+
+def _image(node: Node) -> Tensor:
+    assert node.inputs[0] is not None
+    return node.inputs[0]
+
+
+def _weights(node: Node) -> Tensor:
+    assert node.inputs[1] is not None
+    return node.inputs[1]

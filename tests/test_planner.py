@@ -1,0 +1,130 @@
+"""The planned arena: nothing that is still needed is overwritten, and it is what the board asks for."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.strategies import SearchStrategy
+
+pytest.importorskip("ai_edge_litert.interpreter")
+
+from builder import Builder, small_network
+from networks import BLOCKS, OPERATORS
+from regrow.graph import ACTIVATION, VARIABLE, Graph, Node, Tensor
+from regrow_host import planner, tflite
+from regrow_host.lower import graph_bytes, lower
+from regrow_host.tflite import Model
+from regrow_host.work import POOLS, work
+from test_board_engine import micropython, on_board
+from test_board_operators import draw
+
+CONV_2D, DEPTHWISE_CONV_2D = (tflite.OPERATOR_CODES[name] for name in ("CONV_2D", "DEPTHWISE_CONV_2D"))
+ANY: SearchStrategy[Model] = st.one_of(*OPERATORS.values(), *BLOCKS.values())
+
+
+def clashes(graph: Graph) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """(op, a, b) where a tensor that has a value shares bytes with another, and the op does not permit it."""
+    uses = [*(set(op.inputs) for op in graph.ops), set(graph.outputs)]
+    for n, (alive, (op, node)) in enumerate(zip(planner.alive(graph), graph.nodes(), strict=True)):
+        for a in alive:
+            for b in alive[alive.index(a) + 1 :]:
+                x, y = graph.tensors[a], graph.tensors[b]
+                if b in op.inputs:
+                    a, b, x, y = b, a, y, x  # noqa: PLW2901
+                if not (x.offset < y.offset + y.nbytes and y.offset < x.offset + x.nbytes):
+                    continue
+                passes = a in op.inputs and b in op.outputs and not any(a in later for later in uses[n + 1 :])
+                if not (passes and may_share(op.code, node, x, y)):
+                    yield n, x, y
+
+
+def may_share(code: int, node: Node, x: Tensor, y: Tensor) -> bool:
+    """Whether the output y may stand where it does over the input x that nothing uses later."""
+    if code in planner.IN_PLACE and (x.offset, x.nbytes) == (y.offset, y.nbytes):
+        return code != DEPTHWISE_CONV_2D or x.shape == y.shape
+    if code not in (CONV_2D, DEPTHWISE_CONV_2D, *POOLS):
+        return False
+    stride, padding = node.options[0], node.options[4]
+    filters = node.inputs[1] if code not in POOLS else None
+    taps, dilation = (filters.shape[1], node.options[2]) if filters else (node.options[2], 1)
+    height, rows, reach = x.shape[1], y.shape[1], (taps - 1) * dilation + 1
+    top = 0 if padding else max(0, (rows - 1) * stride + reach - height) // 2
+    for row in range(rows):
+        written = range(y.offset, y.offset + y.nbytes // rows * (row + 1))
+        read = range(max(0, row * stride - top), height)  # of the input's rows, from this output row on
+        if code == DEPTHWISE_CONV_2D:  # which has copied the window of this row
+            read = range(max(0, row * stride - top + reach), height)
+        start, end = (x.offset + x.nbytes // height * each for each in (read.start, read.stop))
+        if start < end and written.start < end and start < written.stop:
+            return False
+    return True
+
+
+@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(ANY)
+def test_nothing_is_overwritten_while_it_is_needed(model: Model) -> None:
+    graph = lower(tflite.read(tflite.build(model))).graph
+    assert list(clashes(graph)) == []
+    activations = [each for each in graph.tensors if each.kind in (ACTIVATION, VARIABLE)]
+    assert max(each.offset + each.nbytes for each in activations) <= graph.arena
+    assert all(each.offset % planner.ALIGNMENT == 0 for each in activations)
+
+
+def test_add_and_reshape_work_in_place() -> None:
+    net = Builder((1, 4, 4, 4)).conv(4)
+    skipped = net.last
+    graph = lower(net.conv(4).add(skipped).reshape(1, 64).model()).graph
+    *_, add, reshape = graph.ops
+    offsets = {graph.tensors[i].offset for op in (add, reshape) for i in op.outputs}
+    assert offsets <= {graph.tensors[i].offset for i in add.inputs}
+    assert len(offsets) == 1
+
+
+def test_outputs_run_into_the_places_of_their_inputs() -> None:
+    """A convolution of 3 x 3 keeps its output a row and the row it writes before its input."""
+    graph = lower(Builder((1, 32, 32, 8)).conv(8).pool().model()).graph
+    assert graph.arena == 32 * 32 * 8 + 2 * 32 * 8 + 8 * (16 + 72) + 72
+
+
+@pytest.mark.shared
+def test_arenas_of_the_shared_models_lie_below_tflite_micros(shared: Path) -> None:
+    """Bytes of activations and work; those of TFLite Micro's arenas, measured by its own interpreter."""
+    arenas = {"ad_autoencoder": 8192, "ic_resnet8": 55984, "kws_dscnn": 24272, "vww_mobilenetv1_025": 103680}
+    for name, arena in arenas.items():
+        data = (shared / "models" / f"mlperf_{name}_int8.tflite").read_bytes()
+        assert lower(tflite.read(data)).graph.arena < 0.69 * arena, name
+
+
+NEEDS = """
+import sys
+from regrow import install
+from regrow.graph import Graph
+from regrow.reader import Reader
+
+for number in range(int(sys.argv[1])):
+    with open("%d.graph" % number, "rb") as file:
+        graph = Graph(Reader(file, 0, file.seek(0, 2)))
+        print(*[install._lay(op, None, None) for op in graph.ops()], install._memory(graph))
+"""
+
+
+@on_board
+def test_arenas_are_what_the_board_asks_for(tmp_path: Path) -> None:
+    models = [small_network().model(), *draw(ANY, 100)]
+    wanted = []
+    for number, model in enumerate(models):
+        lowered = lower(tflite.read(tflite.build(model)))
+        (tmp_path / f"{number}.graph").write_bytes(graph_bytes(lowered))
+        needs = [work(op.code, node, runs_over(op.code, node)) for op, node in lowered.graph.nodes()]
+        wanted.append(" ".join(map(str, [*needs, lowered.graph.arena])))
+    assert micropython(NEEDS, tmp_path, str(len(models))).splitlines() == wanted
+
+
+def runs_over(code: int, node: Node) -> bool:
+    """Whether the output shares bytes with the input, but is not in its very place."""
+    x, y = node.inputs[0], node.outputs[0]
+    assert x is not None
+    same = code == DEPTHWISE_CONV_2D and (x.offset, x.shape) == (y.offset, y.shape)
+    return not same and x.offset < y.offset + y.nbytes and y.offset < x.offset + x.nbytes
