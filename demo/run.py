@@ -199,28 +199,38 @@ def equal_outputs(pack: Path, work: Path) -> int:
 
 
 def summary(pack: Path, sent: int, fleet: Fleet, equal: int) -> None:
+    """What every place measured on the same samples. Raises RegrowError where they disagree."""
     source, total = MODEL.stat().st_size, len(samples()[1])
-    table = Table(title=f"{total} held-back samples", title_justify="left")
-    for column in ("where", "runtime", "accuracy", "latency", "peak memory", "energy an inference"):
-        table.add_column(column)
-    for backend in ("litert", "numpy"):
-        judged = regrow_command("eval", pack, "--data", EVAL, "--source", MODEL, "--backend", backend)
-        if backend == "litert":
-            table.add_row("host", "LiteRT, the source", f"{judged['source']:.2%}")
-        table.add_row("host", f"{backend}, regrow eval", f"{judged['pack']:.2%}")
-    for name in DEVICES:
-        told = fleet[name].telemetry
+    evaluated = {
+        backend: regrow_command("eval", pack, "--data", EVAL, "--source", MODEL, "--backend", backend)
+        for backend in ("litert", "numpy")
+    }
+    told = {name: fleet[name].telemetry for name in DEVICES}
+    table = Table(title=f"{total} held-back samples", title_justify="left", box=None, pad_edge=False)
+    table.add_column("where")
+    table.add_column("what runs")
+    for column in ("accuracy", "latency", "peak memory", "energy"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_row("here", "the source, LiteRT", f"{evaluated['litert']['source']:.2%}")
+    for backend, judged in evaluated.items():
+        table.add_row("here", f"the pack, {backend}", f"{judged['pack']:.2%}")
+    for name, figures in told.items():
         table.add_row(
             name,
-            fleet[name].reported["runtime"],
-            f"{told['accuracy']:.2%}",
-            f"{told['latency_ms']:.3g} ms",
-            f"{told['memory']['peak'] / 1024:,.0f} KB",
-            f"{told['energy_mj']:.3g} mJ, {told['energy_source']}",
+            f"the pack, {fleet[name].reported['runtime']}",
+            f"{figures['accuracy']:.2%}",
+            f"{figures['latency_ms']:.3g} ms",
+            f"{figures['memory']['peak'] / 1024:,.0f} KB",
+            f"{figures['energy_mj']:.3g} mJ",
         )
     console.print(table)
-    console.print(f"{sent:,} bytes sent for a .tflite of {source:,}: {source / sent:.1f} times fewer.")
+    for name, figures in told.items():
+        console.print(f"energy of {name}: {figures['energy_source']}")
+    console.print(f"\n{sent:,} bytes sent for a .tflite of {source:,}: {source / sent:.1f} times fewer.")
     console.print(f"The board's outputs equal the numpy executor's on {equal} of {total} samples.")
+    for name, backend in zip(DEVICES, evaluated, strict=True):
+        if round(told[name]["accuracy"], 4) != round(evaluated[backend]["pack"], 4):
+            raise RegrowError(f"{name} reports another accuracy than regrow eval --backend {backend}")
     if equal != total:
         raise RegrowError("the board's outputs differ from the numpy executor's")
 

@@ -61,5 +61,5 @@ class Telemetry:
 def memory(process: psutil.Process) -> dict[str, int]:
     """Bytes of a process: `rss` resident, `uss` its own alone, `peak` the most that was ever resident."""
     full = process.memory_full_info()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"rss": full.rss, "uss": full.uss, "peak": peak if sys.platform == "darwin" else 1024 * peak}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {"rss": full.rss, "uss": full.uss, "peak": max(peak, full.rss)}  # the kernel counts peaks lazily
