@@ -79,7 +79,8 @@ def build(target: Path, architecture: str) -> list[Path]:
     for path in modules():
         name = path.relative_to(source())
         files.append((target / name).with_suffix(".mpy"))
-        compile_file(path, str(name), files[-1], architecture)
+        module = ".".join(name.with_suffix("").parts).removesuffix(".__init__")
+        compile_file(path, module, files[-1], architecture)  # a name that the board has anyway
     return files
 
 

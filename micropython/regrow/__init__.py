@@ -3,7 +3,11 @@
 import gc
 import sys
 
+from micropython import const
+
 __version__ = "0.1.0"
+
+_OBJECTS = const(2048)  # bytes of heap that a loaded network needs besides its memory, about
 
 
 def load(path, trust=None):
@@ -17,33 +21,58 @@ def load(path, trust=None):
     from .errors import CapacityError
 
     path = path.rstrip("/")
-    file = None
+    found = None
+    threshold = gc.threshold()
+    gc.threshold(2048)  # what stays, as modules and names, must stay at the front of the heap
     try:
         from .resident import open_resident
 
-        file = open_resident(path) if trust is None else None
-        if file is None:
+        found = open_resident(path) if trust is None else None
+        if found is None:
             _install(path, trust)
-            file = open_resident(path)
+            found = open_resident(path)
+        file, size = found
+        memory = _allocate(size)
         from .network import Network
 
-        return Network(file)
+        return Network(file, memory)
     except Exception as error:
-        if file:
-            file.close()
+        if found:
+            found[0].close()
         if isinstance(error, MemoryError):
             gc.collect()
             heap = gc.mem_free() + gc.mem_alloc()
             raise CapacityError(f"the heap of {heap} bytes is too small to load {path}") from None
         raise
+    finally:
+        gc.threshold(threshold)
+
+
+def _allocate(size):
+    """The memory of a network, before modules are imported that could stand in the way of so long a piece."""
+    from .errors import CapacityError
+
+    gc.collect()
+    free = gc.mem_free()
+    try:
+        if size + _OBJECTS <= free:
+            return bytearray(size)
+    except MemoryError:
+        pass
+    heap = free + gc.mem_alloc()
+    raise CapacityError(f"the network needs {size + _OBJECTS} bytes of heap and {free} of {heap} are free")
 
 
 def _install(path, trust):
     """Write the resident form if it is not there; the modules that do it leave the heap again."""
     before = set(sys.modules)
-    threshold = gc.threshold()
-    gc.threshold(2048)  # what stays, as interned names, must stay at the front of the heap
     try:
+        from .names import keep
+
+        keep(sys.modules[__name__])
+        unload(__name__ + ".names")
+        for module in ("codecs.grid", "layouts.channels"):  # the record of machine code that some ports keep
+            __import__(f"{__name__}.{module}")
         from .install import install
 
         install(path, trust)
@@ -51,7 +80,6 @@ def _install(path, trust):
         for name in list(sys.modules):
             if name not in before:
                 unload(name)
-        gc.threshold(threshold)
         gc.collect()
 
 

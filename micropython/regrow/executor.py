@@ -6,26 +6,23 @@ from array import array
 import micropython
 from micropython import const
 
-from .errors import CapacityError
-
 _WORDS = const(32)
-_FIRST = const(72)
-_OBJECTS = const(2048)  # bytes of heap that a loaded network needs besides its memory, about
+_FIRST = const(76)
 
 
 class Executor:
     """A network ready to run in one stretch of `.memory`, which has the activations in it, as level + 128.
 
-    `file`: open on a resident form that is whole; `about`: its description, a dict of memory (bytes), ops
-    (how many), kernels (modules in kernels/), views (where in the memory ops work), variables (place, bytes,
-    fill), and for Network name, version, inputs, outputs. Raises CapacityError if the heap is too small.
+    `file`: open on a resident form that is whole; `about`: its description, a dict of ops (how many), kernels
+    (modules in kernels/), views (where in the memory ops work), variables (place, bytes, fill), and for
+    Network name, version, inputs, outputs; `memory`: a bytearray as long as the network needs.
     """
 
-    def __init__(self, file, about):
+    def __init__(self, file, about, memory):
         self.file = file
         self._ops = about["ops"]
-        self.memory = _allocate(about["memory"])
-        view = memoryview(self.memory)
+        self.memory = memory
+        view = memoryview(memory)
         self._views = [view[place:] for place in about["views"]]
         self._params = array("i", bytes(4 * _WORDS))
         self._kernels = [_kernel(name) for name in about["kernels"]]
@@ -46,18 +43,6 @@ def _kernel(name):
     gc.collect()
     package = __name__[: __name__.rfind(".")]
     return __import__(f"{package}.kernels.{name}", None, None, ("run",)).run
-
-
-def _allocate(size):
-    gc.collect()
-    free = gc.mem_free()
-    try:
-        if size + _OBJECTS <= free:
-            return bytearray(size)
-    except MemoryError:
-        pass
-    heap = free + gc.mem_alloc()
-    raise CapacityError(f"the network needs {size + _OBJECTS} bytes of heap and {free} of {heap} are free")
 
 
 @micropython.viper

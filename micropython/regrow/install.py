@@ -2,7 +2,7 @@
 
 It is made once, when a pack is installed, and from then on read front to back for every inference:
 
-    RGR1, pack id (32 bytes), SHA-256 of all that follows (32), u32 place of the description
+    RGR1, pack id (32 bytes), SHA-256 of all that follows (32), u32 place of the description, u32 memory
     per op: 32 words of parameters, then whatever its kernel reads, in the order in which it reads it
     the description, JSON: see `Executor`
 
@@ -26,7 +26,7 @@ from .resident import open_resident, path_of
 from .weights import Scratch, Weights
 
 _WORDS = const(32)
-_HEAD = const(72)
+_HEAD = const(76)
 _ALIGNMENT = const(8)
 _FAMILIES = {
     0: "elementwise",
@@ -98,13 +98,13 @@ class Output:
         self._reader.seek(tensor.place + at)
         return self._reader
 
-    def close(self, pack_id, description):
+    def close(self, pack_id, memory, description):
         """Write the description and, at the front, the head."""
-        place = struct.pack("<I", self._file.tell())
+        sizes = struct.pack("<II", self._file.tell(), memory)
         self.write(json.dumps(description))
-        self._digest.update(place)
+        self._digest.update(sizes)
         self._file.seek(0)
-        for each in (b"RGR1", pack_id, self._digest.digest(), place):
+        for each in (b"RGR1", pack_id, self._digest.digest(), sizes):
             self._file.write(each)
         self._file.flush()
 
@@ -116,9 +116,9 @@ def install(path, trust):
     """
     pack = open_pack(path, trust)
     try:
-        file = open_resident(path)
-        if file:
-            file.close()
+        found = open_resident(path)
+        if found:
+            found[0].close()
         else:
             build(pack, path_of(path))
     finally:
@@ -158,7 +158,6 @@ def _write(pack, file):
     description = {
         "name": manifest.name,
         "version": manifest.version,
-        "memory": memory,
         "ops": graph.length,
         "kernels": out.kernels,
         "views": out.views,
@@ -166,7 +165,7 @@ def _write(pack, file):
         "outputs": [_describe(graph.tensor(number)) for number in graph.outputs],
         "variables": [(each.place, each.size, each.fill ^ 0x80) for each in graph.variables()],
     }
-    out.close(pack.head.id, description)
+    out.close(pack.head.id, memory, description)
 
 
 def _lay(op, out, size):

@@ -30,10 +30,10 @@ class TensorInfo:
 class Network:
     """`.name .version .inputs .outputs`, and `predict`."""
 
-    def __init__(self, file):
-        """`file`: as `resident.open_resident` gives it."""
+    def __init__(self, file, memory):
+        """`file`: as `resident.open_resident` gives it; `memory`: a bytearray of the size it names."""
         about = json.load(file)
-        self._executor = Executor(file, about)
+        self._executor = Executor(file, about, memory)
         self.name = about["name"]
         self.version = about["version"]
         self.inputs = [TensorInfo(*each) for each in about["inputs"]]

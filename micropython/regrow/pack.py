@@ -23,7 +23,7 @@ USE_EXECUTOR = const(2)
 _RECORD = const(40)
 _PIECE = const(512)
 _FOLDER = const(0x4000)
-_NAME = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
+_NAME = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
 
 
 class Part:
@@ -111,7 +111,7 @@ def _key(role, use, number):
 
 
 def _parse_name(name):
-    if not 1 <= len(name) <= 64 or name[0] == 46 or any(chr(byte) not in _NAME for byte in name):
+    if not 1 <= len(name) <= 64 or name[0] == 46 or any(byte not in _NAME for byte in name):
         raise PackError("the model's name must be 1 to 64 of A-Z a-z 0-9 . _ - and not start with a dot")
     return name.decode()
 

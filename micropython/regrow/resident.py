@@ -8,13 +8,13 @@ from micropython import const
 from .errors import PackError
 
 _PIECE = const(512)
-_HEAD = const(72)
+_HEAD = const(76)
 _FOLDER = const(0x4000)
 
 
 def open_resident(path):
-    """The resident form of the pack at `path`, open at its description; None if it is not there, not whole,
-    or another pack's."""
+    """The resident form of the pack at `path`, open at its description, and the bytes of memory its network
+    needs; None if it is not there, not whole, or another pack's."""
     piece = bytearray(_PIECE)
     pack = _pack_id(path, piece)
     try:
@@ -22,12 +22,12 @@ def open_resident(path):
     except OSError:
         return None
     if file.readinto(piece, _HEAD) == _HEAD and piece[:36] == b"RGR1" + pack:
-        digest, place = bytes(piece[36:68]), bytes(piece[68:72])
+        digest, sizes = bytes(piece[36:68]), bytes(piece[68:76])
         found = _hash(file, piece, 1 << 30, sha256())
-        found.update(place)
+        found.update(sizes)
         if found.digest() == digest:
-            file.seek(int.from_bytes(place, "little"))
-            return file
+            file.seek(int.from_bytes(sizes[:4], "little"))
+            return file, int.from_bytes(sizes[4:], "little")
     file.close()
     return None
 

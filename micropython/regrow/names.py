@@ -1,0 +1,81 @@
+"""Have the names of modules that come and go at the front of the heap.
+
+MicroPython keeps every name for good, where it first meets it. Names met while such modules fill the heap
+would cut in pieces what they leave behind, and an arena needs one piece.
+"""
+
+import gc
+import os
+import sys
+
+_PARTS = {
+    "": ("resident", "reader", "pack", "graph", "weights", "quant", "install", "network", "executor"),
+    ".codecs": ("__init__", "raw", "central", "grid"),
+    ".layouts": (
+        "__init__",
+        "checks",
+        "channels",
+        "strides",
+        "window",
+        "conv",
+        "depthwise",
+        "pool",
+        "add",
+        "reshape",
+        "softmax",
+    ),
+}
+
+
+def keep(package):
+    """Meet now the names of the modules in the imported package that write a resident form, and have room for
+    the modules: a dict that grows moves back in the heap.
+
+    The names stand in .mpy files; those of a source only the compiler knows.
+    """
+    folder = package.__file__.rpartition("/")[0]
+    coming = []
+    for part, modules in _PARTS.items():
+        path = folder + part.replace(".", "/")
+        _keep(part[1:])
+        for file in os.listdir(path):
+            module, _, kind = file.partition(".")
+            if kind == "mpy" and module in modules:
+                _keep_table(path + "/" + file)
+                coming.append(package.__name__ + part + "." + module)
+            gc.collect()
+    coming = [name for name in coming if name not in sys.modules]
+    for name in coming:
+        sys.modules[name] = None
+        setattr(package, name, None)
+    for name in coming:
+        del sys.modules[name]
+        delattr(package, name)
+
+
+def _keep_table(path):
+    """After 4 bytes stand the counts of names and constants, then the names, each after twice its length and
+    before a 0; an odd number there stands for one of the firmware's names."""
+    _keep(path)
+    with open(path, "rb") as file:
+        file.read(4)
+        count = _number(file)
+        _number(file)
+        for _ in range(count):
+            size = _number(file)
+            if not size & 1:
+                _keep(str(file.read(size >> 1), "utf-8"))
+                file.read(1)
+
+
+def _number(file):
+    value = 0
+    while True:
+        byte = file.read(1)[0]
+        value = value << 7 | byte & 127
+        if byte < 128:
+            return value
+
+
+def _keep(name):
+    getattr(None, name, None)
