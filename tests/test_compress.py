@@ -2,7 +2,6 @@
 
 import copy
 from pathlib import Path
-from typing import Any
 
 import mlperf
 import numpy as np
@@ -11,7 +10,6 @@ import regrow
 from regrow import probe
 from regrow.pack import ROLE_PROBE, ROLE_WEIGHTS, USE_BOTH, USE_EXECUTOR, USE_LITERT, open_pack
 from regrow_host import cli, decode, evaluate, inspect, quantize, search, tflite
-from regrow_host.options import Option
 from regrow_host.runner import Runner
 
 DEMO = Path(__file__).parents[1] / "demo"
@@ -174,26 +172,31 @@ def test_layers_that_are_not_chosen_stay(models: dict[str, Path], tmp_path: Path
     assert {part["codec"] for part in parts if part["number"] in (0, 1, 4)} == {"raw"}
 
 
-def rated(*points: tuple[float, float]) -> list[search.Rated]:
-    nothing: Any = None
-    return [
-        search.Rated(Option("grid", size, None, None, nothing, nothing), damage) for size, damage in points
-    ]
+def rated(*points: tuple[float, float]) -> list[search.Candidate]:
+    return [search.Candidate(size, damage) for size, damage in points]
 
 
-def test_the_price_trades_bytes_for_damage() -> None:
+def test_bytes_are_traded_for_damage() -> None:
     layers = [rated((100, 0), (50, 1), (10, 9)), rated((80, 0), (40, 3), (30, 9))]
 
-    def sizes(price: float) -> list[float]:
-        return [option.size for option in search.cheapest(layers, price)]
+    def sizes(damage: float) -> list[float]:
+        return [each.size for each in search.within(layers, damage)]
 
-    assert sizes(0) == [10, 30]
-    assert sizes(5.1) == [50, 40]
-    assert sizes(1e9) == [100, 80]
-    low, high = search.prices(layers)
-    assert sizes(low) == [10, 30]
-    assert sizes(high) == [100, 80]
-    assert search.lowest_price(low, high, lambda price: price >= 7) == pytest.approx(7, rel=0.01)
+    assert search.damages(layers) == (0, 18)
+    assert sizes(0) == [100, 80]
+    assert sizes(4) == [50, 40]
+    assert sizes(18) == [10, 30]
+
+
+@pytest.mark.parametrize("power", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("allowed", [0.1, 0.5, 20.0])
+def test_the_most_damage_within_the_drop_is_found(power: float, allowed: float) -> None:
+    found = search.most_damage(0, 1000, allowed, lambda damage: damage**power)
+    assert 0.7 * allowed < found**power <= allowed
+
+
+def test_where_nothing_holds_the_least_damage_is_taken() -> None:
+    assert search.most_damage(0.1, 1000, 0.5, lambda damage: 1.0) == 0.1
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 63, 64, 65, 700, 1000])

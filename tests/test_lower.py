@@ -108,7 +108,9 @@ def hold_together(data: bytes, count: int) -> None:
     np.testing.assert_array_equal(reference(graphmodel.to_tflite(graph, weights), x), expected)
 
     others = coarser(weights, 1.7)
-    changed = tflite.with_weights(data, {each.tensor: others[each.number] for each in lowered.weights})
+    changed = tflite.with_weights(
+        data, {each.tensor: tflite.NewWeights(*others[each.number]) for each in lowered.weights}
+    )
     graph = parse(graph_bytes(lowered, {number: scales for number, (_, scales) in others.items()}))
     expected = reference(changed, x)
     np.testing.assert_array_equal(execute(graph, others, x), expected)

@@ -43,7 +43,7 @@ def unchanged(data: bytes) -> bytes:
     weights = tflite.weight_tensors(model)
     return tflite.with_weights(
         data,
-        {w.tensor: (model.tensors[w.tensor].data, w.scales) for w in weights},  # type: ignore[misc]
+        {w.tensor: tflite.NewWeights(model.tensors[w.tensor].data, w.scales) for w in weights},  # type: ignore[arg-type]
     )
 
 
@@ -128,8 +128,9 @@ def test_new_scales_keep_real_weights_and_biases() -> None:
     assert weights.levels is not None
     assert weights.scales is not None
     even = (weights.levels // 2 * 2).astype(np.int8)
-    fine = tflite.with_weights(data, {weights.tensor: (even, weights.scales)})
-    coarse = tflite.with_weights(data, {weights.tensor: ((even // 2).astype(np.int8), weights.scales * 2)})
+    fine = tflite.with_weights(data, {weights.tensor: tflite.NewWeights(even, weights.scales)})
+    halves = tflite.NewWeights((even // 2).astype(np.int8), weights.scales * 2)
+    coarse = tflite.with_weights(data, {weights.tensor: halves})
     before, after = (tflite.read(each).tensors[-2] for each in (fine, coarse))
     np.testing.assert_allclose(before.real(), after.real(), atol=float(after.scales.max()))
     assert np.abs(run(fine).astype(int) - run(coarse)).max() <= 1
@@ -140,7 +141,7 @@ def test_a_bias_that_overflows_is_refused() -> None:
     (weights,) = tflite.weight_tensors(tflite.read(data))
     assert weights.scales is not None
     with pytest.raises(ModelError, match="does not fit 32 bits"):
-        tflite.with_weights(data, {weights.tensor: (weights.levels, weights.scales / 2**30)})  # type: ignore[dict-item]
+        tflite.with_weights(data, {weights.tensor: tflite.NewWeights(weights.levels, weights.scales / 2**30)})  # type: ignore[arg-type]
 
 
 def test_operators_without_inputs_are_kept() -> None:
@@ -160,9 +161,9 @@ def test_new_weights_must_have_shape_dtype_and_scales() -> None:
         (first.levels, np.ones(3, np.float32)),
     ):
         with pytest.raises(ModelError, match=f"tensor {first.tensor}"):
-            tflite.with_weights(data, {first.tensor: (values, scales)})
+            tflite.with_weights(data, {first.tensor: tflite.NewWeights(values, scales)})
     with pytest.raises(ModelError, match="no weight tensor"):
-        tflite.with_weights(data, {0: (first.levels, first.scales)})
+        tflite.with_weights(data, {0: tflite.NewWeights(first.levels, first.scales)})
 
 
 @pytest.mark.parametrize("mode", ["float16", "dynamic"])

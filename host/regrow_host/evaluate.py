@@ -5,7 +5,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import regrow
 from regrow.errors import BackendError, InputError
 from regrow.pack import Pack
@@ -47,13 +46,13 @@ def evaluate(
     with open_trusted(path) as pack, regrow.load(pack, backend) as network:
         shapes = network.inputs[0].shape, network.outputs[0].shape
         judge = Judge.of(data.load_npz(samples), metric, shapes, samples)
-        own = _scores(judge, "the pack", network.predict)
+        own = _outputs(judge, "the pack", network.predict)
         result = {
             "metric": judge.metric,
             "samples": len(judge.samples),
             "backend": network.backend,
             "source": None,
-            "pack": metrics.figure(judge.metric, own, judge.labels),
+            "pack": judge.figure(own),
             "drop": None,
             "low": None,
             "high": None,
@@ -64,7 +63,7 @@ def evaluate(
         return result
     if (runner.input_shape, runner.output_shape) != shapes:
         raise InputError(f"{source} is not the source of this pack: its inputs or outputs have other shapes")
-    return result | asdict(judge.compare(_scores(judge, "the source", runner), own))
+    return result | asdict(judge.compare(_outputs(judge, "the source", runner), own))
 
 
 def _source(pack: Pack, path: Path | None) -> Runner | None:
@@ -79,8 +78,7 @@ def _source(pack: Pack, path: Path | None) -> Runner | None:
         raise BackendError(f"{path}: {error}") from None
 
 
-def _scores(judge: Judge, what: str, predict: Predict) -> Floats:
+def _outputs(judge: Judge, what: str, predict: Predict) -> Floats:
     with console.progress() as bar:
         task = bar.add_task(f"running {what}", total=len(judge.inputs))
-        scores = judge.scores(predict, lambda done: bar.advance(task, done))
-    return np.asarray(scores)
+        return judge.outputs(predict, lambda done: bar.advance(task, done))

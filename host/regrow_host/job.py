@@ -8,7 +8,7 @@ import numpy as np
 from regrow.errors import InputError, RegrowError
 from regrow.pack import USE_EXECUTOR, USE_LITERT
 
-from regrow_host import console, data, lower, operators, quantize, tflite
+from regrow_host import console, data, lower, operators, quantize, rounding, tflite
 from regrow_host.data import Samples
 from regrow_host.judge import Judge
 from regrow_host.layers import INTEGERS, Network
@@ -16,7 +16,8 @@ from regrow_host.metrics import Comparison
 from regrow_host.options import Floats, Layer, Option
 from regrow_host.runner import Runner
 
-CALIBRATION_INPUTS = 256
+RANGE_INPUTS = 256
+"""From which the ranges of int8 activations are taken."""
 FEW_CALIBRATION_INPUTS = 50
 
 
@@ -27,6 +28,11 @@ class Plan:
     label: str
     chosen: dict[int, Option]
     batch_size: int | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the weights, nearly."""
+        return round(sum(option.size for option in self.chosen.values()))
 
 
 class Bench:
@@ -41,7 +47,7 @@ class Bench:
         self.judge = judge
         self.networks = networks
         self._reference = reference
-        self._source = judge.scores(Runner(source))
+        self._source = judge.outputs(Runner(source))
         # Where quantizing to int8 alone loses more than is allowed, compressing must not add to it.
         self.quantized = [self._compare(network, network.data) for network in networks]
         self.allowed = [max(max_drop, each.drop) for each in self.quantized]
@@ -50,13 +56,19 @@ class Bench:
         """Per network, source against what grows from the plan."""
         return [self._compare(each, each.with_options(plan.chosen)) for each in self.networks]
 
+    def expected(self, plan: Plan) -> float:
+        """The drop of the first network that is to be expected, in points."""
+        network = self.networks[0]
+        outputs = self.judge.outputs(Runner(network.with_options(plan.chosen)))
+        return self.judge.expected_drop(self._source, outputs)
+
     def holds(self, drops: Sequence[Comparison]) -> bool:
         """Whether the first networks, as many as drops are given, lose no more than they may."""
         return all(each.drop <= most + 1e-9 for each, most in zip(drops, self.allowed, strict=False))
 
     def _compare(self, network: Network, model: bytes) -> Comparison:
         runner = Runner(model, reference=self._reference and network.use == USE_EXECUTOR)
-        return self.judge.compare(self._source, self.judge.scores(runner))
+        return self.judge.compare(self._source, self.judge.outputs(runner))
 
 
 @dataclass
@@ -92,8 +104,8 @@ def prepare(
         data.fit(data.load_npz(calib), runner.input_shape, calib, grouped=True) if calib else searching
     )
     inputs = Samples(judge.on(replace(calibrating, y=None)).inputs, None)
-    calibration = data.some(inputs, CALIBRATION_INPUTS, seed).x
-    networks = _networks(source, target, calibration)
+    calibration = data.some(inputs, rounding.affordable(tflite.read(source)), seed).x
+    networks = _networks(source, target, data.some(Samples(calibration, None), RANGE_INPUTS, seed).x)
     layers = _layers(source, networks)
     job = Job(source, networks, layers, calibration, judge.on(searching), judge.on(held_out), max_drop, seed)
     if len(calibration) < FEW_CALIBRATION_INPUTS:

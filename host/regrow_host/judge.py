@@ -1,7 +1,7 @@
 """Judge networks on one set of samples: how far outputs move, and what the metric loses."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +15,7 @@ from regrow_host.runner import Floats, Predict
 
 Shape = tuple[int, ...]
 
-CHUNK = 64
+CHUNK = 256
 """Inputs between two steps of a progress bar."""
 
 
@@ -39,10 +39,6 @@ class Judge:
     def on(self, samples: Samples) -> "Judge":
         return Judge(self.metric, samples, self.input_shape)
 
-    def smooth(self) -> "Judge":
-        """The same samples by a metric that says more of few of them: for hits, the labels' probability."""
-        return replace(self, metric="confidence") if self.metric in ("top1", "top5") else self
-
     @property
     def inputs(self) -> Floats:
         """All inputs, (n, *input shape without batch), float32 in real units."""
@@ -54,17 +50,30 @@ class Judge:
             raise InputError("the data has no labels: an array y beside x is needed to measure accuracy")
         return self.samples.y
 
-    def scores(self, predict: Predict, step: Callable[[int], None] = lambda done: None) -> Floats:
-        """The metric's value of each sample; `step(n)` is called after every n inputs."""
+    def outputs(self, predict: Predict, step: Callable[[int], None] = lambda done: None) -> Floats:
+        """What the network gives for all inputs; `step(n)` is called after every n of them."""
         x = self.inputs
         outputs = []
         for start in range(0, len(x), CHUNK):
             outputs.append(predict(x[start : start + CHUNK]))
             step(len(outputs[-1]))
-        return metrics.scores(self.metric, x, np.concatenate(outputs), self.labels)
+        return np.concatenate(outputs)
+
+    def figure(self, outputs: Floats) -> float:
+        return metrics.figure(self.metric, self._scores(outputs), self.labels)
 
     def compare(self, source: Floats, pack: Floats) -> Comparison:
-        return metrics.compare(self.metric, source, pack, self.labels)
+        """The paired difference of two networks from their outputs."""
+        return metrics.compare(self.metric, self._scores(source), self._scores(pack), self.labels)
+
+    def expected_drop(self, source: Floats, pack: Floats) -> float:
+        """The drop, from few samples: for hits what is to be expected by the source's own probabilities."""
+        if self.metric in metrics.RANKS:
+            return metrics.regret(metrics.RANKS[self.metric], source, pack)
+        return self.compare(source, pack).drop
+
+    def _scores(self, outputs: Floats) -> Floats:
+        return metrics.scores(self.metric, self.inputs, outputs, self.labels)
 
 
 def divergence(metric: str, source: Floats, changed: Floats) -> float:

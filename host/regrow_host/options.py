@@ -15,6 +15,7 @@ from regrow_host.encode import central, grid, raw
 
 Floats = NDArray[np.float32]
 Levels = NDArray[np.int8]
+Doubles = NDArray[np.float64]
 
 HEADER_BYTES = 13
 COARSEST = 0.75
@@ -60,6 +61,7 @@ class Way:
 class Option:
     """One way to write a weight tensor: `levels` and `scales` for integer tensors, `values` for float ones.
 
+    `shift` (channels,), real units, is what the layer's bias gains, which is no part of the weights.
     `size` in bytes is an estimate until `parts(uses)` encodes: (use, part) pairs.
     """
 
@@ -69,6 +71,7 @@ class Option:
     scales: Floats | None
     values: Floats
     parts: Callable[[int], list[tuple[int, bytes]]]
+    shift: Doubles | None = None
 
 
 def exact(layer: Layer) -> Option:
@@ -89,13 +92,15 @@ def exact(layer: Layer) -> Option:
     return Option("raw", len(floats) + len(levels), layer.levels, scales, layer.values, parts)
 
 
-def rounded(layer: Layer) -> Iterator[Option]:
-    """Codec grid at steps from about 8 bits down to 2, one step for the tensor or one a channel.
+def lossless(layer: Layer) -> Option | None:
+    """Codec grid with the integer network's own levels; None where LiteRT takes floats."""
+    if layer.levels is None or layer.float_type is not None or layer.scales is None:
+        return None
+    return replace(gridded(layer, layer.levels, _positive(layer.scales)), values=layer.values)
 
-    An integer network's own levels come first: they lose nothing.
-    """
-    if layer.levels is not None and layer.float_type is None and layer.scales is not None:
-        yield replace(_grid(layer, layer.levels, _positive(layer.scales)), values=layer.values)
+
+def rounded(layer: Layer) -> Iterator[Option]:
+    """Codec grid at steps from about 8 bits down to 2, one step for the tensor or one a channel."""
     peaks = np.abs(_by_channel(layer)).max(axis=(0, 2)).astype(np.float64)
     peak = float(peaks.max()) or 1.0
     forms = [np.array([peak])]
@@ -106,7 +111,7 @@ def rounded(layer: Layer) -> Iterator[Option]:
             finest = layer.least if form.size > 1 else layer.least.max()
             steps = np.maximum(form / 127 * 2 ** (halvings / STEPS_PER_OCTAVE), finest)
             scales = _positive(steps.astype(np.float32))
-            yield _grid(layer, _round(layer, scales), scales)
+            yield gridded(layer, _round(layer, scales), scales)
 
 
 def centralized(layer: Layer, way: Way) -> Option:
@@ -131,18 +136,24 @@ def central_batches(layer: Layer) -> Iterator[Option]:
             yield centralized(layer, Way(central.BATCH, central.MEAN, size))
 
 
-def _grid(layer: Layer, levels: Levels, scales: Floats) -> Option:
-    size = HEADER_BYTES + 4 * scales.size + grid.size_estimate(levels)
+def gridded(layer: Layer, levels: Levels, scales: Floats, shift: Doubles | None = None) -> Option:
+    """Codec grid, for levels in the layer's shape and 1 or one scale a channel."""
     along = scales if scales.size == 1 else scales[:, None]
     values = (levels.reshape(-1, layer.channels, layer.inner) * along).astype(np.float32)
     return Option(
         "grid",
-        size,
+        grid_size(levels, scales.size),
         levels,
         scales,
         values.reshape(layer.values.shape),
         lambda uses: [(uses, grid.encode(levels, scales, layer.inner))],
+        shift,
     )
+
+
+def grid_size(levels: Levels, scales: int) -> float:
+    """Bytes of a part of these levels, nearly."""
+    return HEADER_BYTES + 4 * scales + grid.size_estimate(levels)
 
 
 def _round(layer: Layer, scales: Floats) -> Levels:

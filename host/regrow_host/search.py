@@ -7,50 +7,86 @@ from typing import TypeVar
 
 from regrow_host.options import Option
 
-BISECTIONS = 12
 REFINEMENTS = 8
+PRICES = 1e-6, 1e18
+"""Bytes for a unit of damage: at one end bytes alone decide, at the other damage alone."""
+PRICE_BISECTIONS = 60
+TRIALS = 8
+CLOSE = 1.1
+FARTHEST = 16.0
+AIM = 0.95
+FINEST = 1e-6
 
 Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
-class Rated:
-    """An option with its damage: how far the outputs move when only this layer is written so."""
+class Candidate:
+    """A way to write a layer: rounded at `step`, or as `option` says; its bytes, and its damage: how far the
+    outputs move when only this layer is written so.
+    """
 
-    option: Option
+    size: float
     damage: float
+    step: float = 0.0
+    option: Option | None = None
 
 
-def cheapest(layers: Sequence[Sequence[Rated]], price: float) -> list[Option]:
-    """Per layer the option of least bytes + price * damage.
+def cheapest(layers: Sequence[Sequence[Candidate]], price: float) -> list[Candidate]:
+    """Per layer the candidate of least bytes + price * damage.
 
     Damages add up well enough for small ones, so this minimises the bytes of the whole for its damage
     (Lagrangian; Shoham and Gersho, Efficient bit allocation for an arbitrary set of quantizers, 1988).
     """
-    return [min(rated, key=lambda each: each.option.size + price * each.damage).option for rated in layers]
+    return [min(each, key=lambda one: one.size + price * one.damage) for each in layers]
 
 
-def prices(layers: Sequence[Sequence[Rated]]) -> tuple[float, float]:
-    """A price at which bytes alone decide, and one at which damage alone does."""
-    damages = [each.damage for rated in layers for each in rated if each.damage > 0]
-    sizes = [each.option.size for rated in layers for each in rated]
-    if not damages:
-        return 1.0, 1.0
-    return 0.01 / max(damages), max(sizes) / min(damages)
-
-
-def lowest_price(low: float, high: float, holds: Callable[[float], bool]) -> float:
-    """The lowest price found, by bisection of its logarithm, at which `holds` is true; `high` if none is.
-
-    Accuracy does not fall monotonically with bytes, so a lower price that holds may exist.
-    """
-    for _ in range(BISECTIONS):
-        middle = math.sqrt(low * high)
-        if holds(middle):
-            high = middle
+def within(layers: Sequence[Sequence[Candidate]], damage: float) -> list[Candidate]:
+    """Per layer a candidate: the fewest bytes whose damages add up to at most `damage`, or are least."""
+    lowest, highest = PRICES
+    for _ in range(PRICE_BISECTIONS):
+        price = math.sqrt(lowest * highest)
+        if _total(cheapest(layers, price)) <= damage:
+            highest = price
         else:
-            low = middle
-    return high
+            lowest = price
+    return cheapest(layers, highest)
+
+
+def damages(layers: Sequence[Sequence[Candidate]]) -> tuple[float, float]:
+    """The sums of the least and of the most damage."""
+    return _total(cheapest(layers, PRICES[1])), _total(cheapest(layers, PRICES[0]))
+
+
+def _total(chosen: Sequence[Candidate]) -> float:
+    return sum(each.damage for each in chosen)
+
+
+def most_damage(least: float, most: float, allowed: float, drop: Callable[[float], float]) -> float:
+    """The most damage found whose `drop` is within `allowed`; `least` if none is.
+
+    Drops go by a power of the damage, nearly. The last two trials tell where the next one should be (secant
+    method on logarithms), between the most damage that held and the least that did not.
+    """
+    low, high, found = least, most, least
+    damage = math.sqrt(max(least, most * FINEST) * most)
+    power, last = 1.0, (0.0, 0.0)
+    for _ in range(TRIALS):
+        measured = drop(damage)
+        if measured <= allowed:
+            low = found = damage
+        else:
+            high = damage
+        if high <= low * CLOSE:
+            break
+        if min(*last, measured) > 0 and last[0] != damage:
+            power = math.log(measured / last[1]) / math.log(damage / last[0])
+        last = damage, measured
+        factor = (AIM * allowed / measured) ** (1 / min(max(power, 1 / 3), 3)) if measured > 0 else FARTHEST
+        damage *= min(max(factor, 1 / FARTHEST), FARTHEST)
+        if not low < damage < high:
+            damage = math.sqrt(max(low, high * FINEST) * high)
+    return found
 
 
 def threshold(largest: int, holds: Callable[[int], bool]) -> int | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -474,7 +474,7 @@ def weight_tensors(model: Model) -> list[WeightTensor]:
     Weights are the constant filters of CONV_2D, DEPTHWISE_CONV_2D and FULLY_CONNECTED: float32, int8, or
     float16 behind a DEQUANTIZE (then `tensor` is the float16 tensor). Raises ModelError for other types.
     """
-    folded = {op.outputs[0]: op.inputs[0] for op in model.operators if _is_constant_dequantize(model, op)}
+    folded = _folded(model)
     found: dict[int, WeightTensor] = {}
     for position, operator in enumerate(model.operators):
         index, kind, axis = _weights_of(operator)
@@ -546,48 +546,103 @@ def precision(model: Model) -> Precision:
     return "float16" if "float16" in weights else "float32"
 
 
-def with_weights(data: bytes, weights: Mapping[int, tuple[Array, NDArray[np.float32] | None]]) -> bytes:
-    """The `.tflite` file with new weights: per tensor index (values in its dtype and shape, scales).
+@dataclass(frozen=True)
+class NewWeights:
+    """Values for a weight tensor in its dtype and shape (levels for one that is uint8 in the file).
 
-    Scales are None for float tensors, else 1 or one per channel; weights that are uint8 in the file are
-    given as levels, too. Biases (int32) of int8 layers are requantized to the new scales, so that they keep
-    their real values.
+    `scales` are None for float tensors, else 1 or one per channel. `shift`, (channels,) in real units, is
+    added to the layer's bias.
+    """
+
+    values: Array
+    scales: NDArray[np.float32] | None = None
+    shift: NDArray[np.float64] | None = None
+
+
+def keeps_state(model: Model) -> bool:
+    """Whether outputs depend on the inputs before: the network has variables."""
+    return any(tensor.variable for tensor in model.tensors) or any(
+        operator.name == "VAR_HANDLE" for operator in model.operators
+    )
+
+
+def with_weights(data: bytes, weights: Mapping[int, NewWeights]) -> bytes:
+    """The `.tflite` file with new weights, by tensor index.
+
+    Biases (int32) of int8 layers are requantized to the new scales, so that they keep their real values.
     """
     model = read(data)
-    before = {each.tensor: each for each in weight_tensors(model)}
-    for index, (values, scales) in weights.items():
-        if index not in before:
-            raise ModelError(f"tensor {index} is no weight tensor of the model")
-        model.tensors[index] = _with_values(index, model.tensors[index], before[index], values, scales)
-    biases: dict[int, tuple[NDArray[np.int32], NDArray[np.float32]]] = {}
-    for operator in model.operators:
-        index = _weights_of(operator)[0]
-        scales = before[index].scales if index in weights else None
-        if scales is None or operator.layer_inputs[2] < 0:
-            continue
-        source, bias = model.tensors[operator.layer_inputs[0]], operator.layer_inputs[2]
-        if source.dtype not in ("int8", "uint8"):
-            continue
-        ints = _rescaled_bias(model.tensors[bias], scales, model.tensors[index].scales)
-        if bias in biases and not np.array_equal(biases[bias][0], ints):
-            raise ModelError(f"bias tensor {bias} serves several layers, so their weights cannot be rescaled")
-        biases[bias] = ints, source.scales * model.tensors[index].scales
-    for bias, (ints, scales) in biases.items():
-        zeros = np.zeros(len(scales), np.int64)
-        model.tensors[bias] = replace(
-            model.tensors[bias], data=ints, scales=scales, zero_points=zeros, axis=0
-        )
+    for index, tensor in changed(model, weight_tensors(model), weights).items():
+        model.tensors[index] = tensor
     return build(model)
 
 
-def _rescaled_bias(
-    bias: Tensor, before: NDArray[np.float32], after: NDArray[np.float32]
-) -> NDArray[np.int32]:
+def changed(
+    model: Model, layers: Sequence[WeightTensor], weights: Mapping[int, NewWeights]
+) -> dict[int, Tensor]:
+    """The weight tensors with new values, by index, and the biases that change with them.
+
+    `layers` are all of the model's or those that change.
+    """
+    before = {each.tensor: each for each in layers}
+    tensors: dict[int, Tensor] = {}
+    for index, new in weights.items():
+        if index not in before:
+            raise ModelError(f"tensor {index} is no weight tensor of the model")
+        tensors[index] = _with_values(index, model.tensors[index], before[index], new.values, new.scales)
+    folded = _folded(model)
+    shifted = set()
+    for operator in model.operators:
+        index = folded.get(_weights_of(operator)[0], _weights_of(operator)[0])
+        if index not in weights or operator.layer_inputs[2] < 0:
+            continue
+        place = folded.get(operator.layer_inputs[2], operator.layer_inputs[2])
+        bias = model.tensors[place]
+        scales = before[index].scales
+        source = model.tensors[operator.layer_inputs[0]]
+        if scales is not None and source.dtype in ("int8", "uint8"):
+            bias = _rescaled(bias, scales, tensors[index].scales, source.scales)
+            if place in tensors and not np.array_equal(tensors[place].data, bias.data):  # type: ignore[arg-type]
+                raise ModelError(
+                    f"bias tensor {place} serves several layers, so their weights cannot be rescaled"
+                )
+            tensors[place] = bias
+        shift = weights[index].shift
+        if shift is not None and shift.any() and place not in shifted:
+            shifted.add(place)
+            tensors[place] = _shifted(bias, shift)
+    return tensors
+
+
+def bias_of(model: Model, weights: WeightTensor) -> int:
+    """Index of the bias that is this layer's alone and constant, so that it can be shifted; else -1."""
+    folded = _folded(model)
+    place = model.operators[weights.operator].layer_inputs[2]
+    users = sum(place in each.inputs for each in model.operators)
+    place = folded.get(place, place)
+    return place if place >= 0 and users == 1 and model.tensors[place].data is not None else -1
+
+
+def _shifted(bias: Tensor, shift: NDArray[np.float64]) -> Tensor:
+    if bias.data is None:
+        raise ModelError(f"the bias {bias.name} is not constant, so it cannot be shifted")
+    if not len(bias.scales):
+        return replace(bias, data=(bias.data + shift).astype(bias.data.dtype), buffer=None)
+    levels = bias.data + np.rint(shift / bias.scales.astype(np.float64))
+    return replace(bias, data=_as_int32(levels), buffer=None)
+
+
+def _rescaled(
+    bias: Tensor, before: NDArray[np.float32], after: NDArray[np.float32], inputs: NDArray[np.float32]
+) -> Tensor:
     if bias.data is None:
         raise ModelError(
             f"the bias {bias.name} is not constant, so the weights of its layer cannot be rescaled"
         )
-    return requantize_bias(bias.data, before, after)
+    scales = inputs * after
+    zeros = np.zeros(len(scales), np.int64)
+    data = requantize_bias(bias.data, before, after)
+    return replace(bias, data=data, scales=scales, zero_points=zeros, axis=0, buffer=None)
 
 
 def _with_values(
@@ -624,11 +679,14 @@ def requantize_bias(
     A bias counts in units of input scale * weight scale; equal scales change nothing.
     """
     ratio = old_scales.astype(np.float64) / new_scales.astype(np.float64)
-    result = np.rint(bias.astype(np.float64) * ratio)
+    return _as_int32(np.rint(bias.astype(np.float64) * ratio))
+
+
+def _as_int32(bias: Array) -> NDArray[np.int32]:
     limits = np.iinfo(np.int32)
-    if result.min(initial=0) < limits.min or result.max(initial=0) > limits.max:
+    if bias.min(initial=0) < limits.min or bias.max(initial=0) > limits.max:
         raise ModelError("a bias does not fit 32 bits with the new scales of its weights; use larger scales")
-    return result.astype(np.int32)
+    return bias.astype(np.int32)
 
 
 def to_float32(model: Model) -> bytes:
@@ -684,6 +742,11 @@ def without_unused_tensors(model: Model) -> Model:
     tensors = [graph.tensors[i] for i in kept]
     graph = Subgraph(tensors, operators, renumber(graph.inputs), renumber(graph.outputs), graph.name)
     return replace(model, subgraphs=[graph, *model.subgraphs[1:]], signatures=[])
+
+
+def _folded(model: Model) -> dict[int, int]:
+    """What constant DEQUANTIZE operators give, with what they take."""
+    return {op.outputs[0]: op.inputs[0] for op in model.operators if _is_constant_dequantize(model, op)}
 
 
 def _is_constant_dequantize(model: Model, operator: Operator) -> bool:

@@ -1,0 +1,157 @@
+"""Round a layer's weights so that what it computes from calibration samples changes least.
+
+GPTQ: columns are rounded in turn, and those left make up for the errors of those done (Frantar, Ashkboos,
+Hoefler and Alistarh, 2022). What earlier layers changed is made up for as well: the rounded layer is fitted
+to the outputs of the source's layer, which had the source's activations.
+
+Shapes: a layer is `channels` rows of k weights. Its rows stand in groups that take the same inputs: a group
+is one input channel of a depthwise layer, any other layer is one group.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from regrow_host.tflite import Array, Operator, WeightTensor
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Levels = NDArray[np.int8]
+
+DAMPING = 0.01
+RIDGE = 0.1
+"""Both in units of the mean square of the inputs."""
+SMALLEST, TINY = 1e-6, 1e-30
+"""What inputs that hardly vary count as, of the most varying ones and at least."""
+BLOCK = 64
+PATCH_VALUES = 1 << 23
+MOST_PATCHES = 1 << 15
+SAME = 0
+
+
+def patches(x: Floats, operator: Operator, weights: WeightTensor) -> Floats | None:
+    """What the rows are multiplied with, (groups, patches, k), at places drawn alike for the same shapes.
+
+    `x` is (n, *shape without batch), in real units. None for a layer that is no plain product of rows.
+    """
+    if operator.name == "FULLY_CONNECTED":
+        return _drawn(x.reshape(-1, weights.shape[1]))[None]
+    if operator.name == "DEPTHWISE_CONV_2D" or (
+        operator.name == "CONV_2D" and weights.shape[3] == x.shape[3]
+    ):
+        windows = _drawn(_windows(x, weights, operator.options))  # (patches, c, kh, kw)
+        if operator.name == "CONV_2D":
+            return np.asarray(windows.transpose(0, 2, 3, 1).reshape(1, len(windows), -1))
+        return np.ascontiguousarray(windows.transpose(1, 0, 2, 3)).reshape(x.shape[3], len(windows), -1)
+    return None
+
+
+def _windows(x: Floats, weights: WeightTensor, options: object) -> Floats:
+    """(n, h, w, c, kh, kw), a view."""
+    strides, dilations, padding = _geometry(options)
+    spans = [(size - 1) * dilation + 1 for size, dilation in zip(weights.shape[1:3], dilations, strict=True)]
+    if padding == SAME:
+        pads = []
+        for size, span, stride in zip(x.shape[1:3], spans, strides, strict=True):
+            total = max(0, (-(-size // stride) - 1) * stride + span - size)
+            pads.append((total // 2, total - total // 2))
+        x = np.pad(x, ((0, 0), *pads, (0, 0)))
+    windows = sliding_window_view(x, spans, axis=(1, 2))
+    return np.asarray(windows[:, :: strides[0], :: strides[1], :, :: dilations[0], :: dilations[1]])
+
+
+def _geometry(options: object) -> tuple[tuple[int, int], tuple[int, int], int]:
+    """Strides, dilations and padding of a convolution's options."""
+    names = "strideH", "strideW", "dilationHFactor", "dilationWFactor", "padding"
+    stride_h, stride_w, dilation_h, dilation_w, padding = (int(getattr(options, name)) for name in names)
+    return (stride_h, stride_w), (dilation_h, dilation_w), padding
+
+
+def _drawn(x: Floats) -> Floats:
+    """At most as many items as the budget of values allows; the places are the axes before the last three,
+    or the first of two."""
+    places = x.shape[:-3] if x.ndim > 2 else x.shape[:1]
+    count = int(np.prod(places))
+    size = x.size // count
+    most = max(1, min(PATCH_VALUES // size, MOST_PATCHES))
+    if count <= most:
+        return x.reshape(count, *x.shape[len(places) :])
+    chosen = np.sort(np.random.default_rng(0).choice(count, most, replace=False))
+    return np.asarray(x[np.unravel_index(chosen, places)])
+
+
+def rows(values: Array, weights: WeightTensor) -> Array:
+    """(channels, k) of a tensor in the layer's shape."""
+    if weights.kind == "depthwise":
+        return np.asarray(values.reshape(-1, weights.channels).T)
+    return values.reshape(weights.channels, -1)
+
+
+def unrows(values: Array, weights: WeightTensor) -> Array:
+    """A tensor in the layer's shape of (channels, k)."""
+    return np.ascontiguousarray(values.T if weights.kind == "depthwise" else values).reshape(weights.shape)
+
+
+@dataclass(frozen=True)
+class Rounded:
+    """`levels` (channels, k) and what to add to the bias, (channels,)."""
+
+    levels: Levels
+    shift: Doubles
+
+
+def fit(values: Doubles, step: float, source: Floats, now: Floats, *, biased: bool) -> Rounded:
+    """Levels of the rows `values` at `step`.
+
+    `source` and `now` are the patches that the source's layer and the rounded one take; with `biased` the
+    bias makes up for the mean error, and levels only for what varies.
+    """
+    groups, count, k = now.shape
+    grouped = values.reshape(groups, -1, k)
+    before, after = source.mean(axis=1, dtype=np.float64), now.mean(axis=1, dtype=np.float64)
+    if biased:
+        now, source = now - after[:, None].astype(np.float32), source - before[:, None].astype(np.float32)
+    square, cross = _product(now, now) / count, _product(source, now) / count
+    means = np.einsum("gkk->gk", square).mean(axis=1)
+    unit = np.maximum(means, SMALLEST * means.max() + TINY)[:, None, None] * np.eye(k)
+    # The least squares fit of the source's inputs by the present ones, nearly the identity.
+    fitted = np.linalg.solve(square + RIDGE * unit, (cross + RIDGE * unit).transpose(0, 2, 1))
+    levels = _round(grouped @ fitted.transpose(0, 2, 1), step, square + DAMPING * unit)
+    shift = np.zeros(len(values))
+    if biased:
+        shift = (grouped @ before[:, :, None] - step * levels @ after[:, :, None]).reshape(-1)
+    return Rounded(levels.reshape(values.shape).astype(np.int8), shift)
+
+
+def plain(values: Doubles, step: float) -> Rounded:
+    """Each weight rounded to the nearest level."""
+    levels = np.clip(np.rint(values / step), -127, 127)
+    return Rounded(levels.astype(np.int8), np.zeros(len(values)))
+
+
+def _product(a: Floats, b: Floats) -> Doubles:
+    return np.asarray((a.transpose(0, 2, 1) @ b).astype(np.float64))
+
+
+def _round(wanted: Doubles, step: float, square: Doubles) -> Doubles:
+    """Levels (groups, rows, k) for the damped moments (groups, k, k)."""
+    order = np.argsort(-np.einsum("gkk->k", square), kind="stable")
+    left = wanted[:, :, order].copy()
+    inverse = np.linalg.inv(square[:, order][:, :, order])
+    upper = np.linalg.cholesky((inverse + inverse.transpose(0, 2, 1)) / 2).transpose(0, 2, 1)
+    levels: Doubles = np.empty_like(left)
+    size = left.shape[2]
+    for start in range(0, size, BLOCK):
+        stop = min(start + BLOCK, size)
+        errors = np.empty((*left.shape[:2], stop - start))
+        for i in range(start, stop):
+            levels[:, :, i] = np.clip(np.rint(left[:, :, i] / step), -127, 127)
+            error = (left[:, :, i] - levels[:, :, i] * step) / upper[:, None, i, i]
+            errors[:, :, i - start] = error
+            left[:, :, i + 1 : stop] -= error[:, :, None] * upper[:, None, i, i + 1 : stop]
+        left[:, :, stop:] -= errors @ upper[:, start:stop, stop:]
+    result: Doubles = np.empty_like(levels)
+    result[:, :, order] = levels
+    return result

@@ -1,0 +1,149 @@
+"""Rounding a whole network layer by layer, each on what the rounded layers before it give."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regrow_host import gptq, options, tflite
+from regrow_host.judge import divergence
+from regrow_host.options import Layer, Option
+from regrow_host.search import Candidate
+from regrow_host.segments import Segments, State
+from regrow_host.tflite import NewWeights, Tensor
+
+Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+
+ACTIVATIONS = 1 << 27
+FEWEST_INPUTS, MOST_INPUTS = 256, 4096
+RATING_SHARE = 4
+"""One in so many inputs, but the fewest at least, goes through the network to rate a layer."""
+BITS = 4.0, 2.5, 1.5, 0.8
+"""A weight, at which the damage of a layer is measured; between, it is interpolated."""
+LEAST_BITS = 0.4
+STEPS_PER_OCTAVE = 8
+OCTAVES = 8
+SMALLEST_DAMAGE = 1e-12
+
+
+def affordable(model: tflite.Model) -> int:
+    """How many inputs may go through the network at every pass."""
+    values = sum(math.prod(model.tensors[i].shape) for each in model.operators for i in each.outputs)
+    return min(max(ACTIVATIONS // max(1, values), FEWEST_INPUTS), MOST_INPUTS)
+
+
+class Rounding:
+    """Rounds the layers `selected` of a float32 or an integer network on samples x in real units."""
+
+    def __init__(self, model: tflite.Model, x: Floats, selected: Sequence[Layer], metric: str) -> None:
+        self._segments = Segments(model)
+        self._layers = {layer.number: layer for layer in selected}
+        self._metric = metric
+        self._x = x
+        self._begin = self._segments.begin(x)
+
+    def options(self, steps: Mapping[int, float], fixed: Mapping[int, Option]) -> dict[int, Option]:
+        """What becomes of the layers with steps, where others are as `fixed`."""
+        found: dict[int, Option] = {}
+        changed: dict[int, Tensor] = {}
+        source = now = self._begin
+        for number in range(len(self._segments.layers)):
+            option = fixed.get(number)
+            if number in steps:
+                patches = self._patches(number, source), self._patches(number, now)
+                option = found[number] = self._rounded(number, steps[number], *patches)
+            if option:
+                changed |= self._changed(number, option)
+            source = self._segments.step(number, source, {})
+            now = self._segments.step(number, now, changed)
+        return found
+
+    def rate(self, others: Mapping[int, Sequence[Option]]) -> Iterator[list[Candidate]]:
+        """Per selected layer its steps and its `others`, each with the damage that it alone does."""
+        stride = max(1, len(self._x) // max(FEWEST_INPUTS, len(self._x) // RATING_SHARE))
+        state = self._begin
+        outputs = None
+        for number in range(len(self._segments.layers)):
+            if number in self._layers:
+                few = {index: array[::stride] for index, array in state.items()}
+                if outputs is None:
+                    outputs = self._segments.finish(number, few, {})
+                patches = self._patches(number, state)
+                yield self._candidates(number, few, outputs, patches, others.get(number, ()))
+            state = self._segments.step(number, state, {})
+
+    def _candidates(
+        self,
+        number: int,
+        few: State,
+        outputs: Floats,
+        patches: Floats | None,
+        others: Sequence[Option],
+    ) -> list[Candidate]:
+        def damage(option: Option) -> float:
+            changed = self._changed(number, option)
+            return divergence(self._metric, outputs, self._segments.finish(number, few, changed))
+
+        steps, sizes = _sizes(self._layers[number])
+        bits = 8 * sizes / self._layers[number].values.size
+        tried = sorted({int(np.argmax(bits <= most)) for most in BITS if bits.min() <= most} or {0})
+        damages = [damage(self._rounded(number, steps[at], patches, patches)) for at in tried]
+        rated = _interpolated(steps, steps[tried], np.array(damages))
+        figures = sizes.tolist(), rated.tolist(), steps.tolist()
+        found = [Candidate(*each) for each in zip(*figures, strict=True)]
+        return found + [Candidate(each.size, damage(each), option=each) for each in others]
+
+    def _rounded(self, number: int, step: float, source: Floats | None, now: Floats | None) -> Option:
+        layer, weights = self._layers[number], self._segments.layers[number]
+        values = gptq.rows(layer.values.astype(np.float64), weights)
+        scale = np.float32(step)
+        if source is None or now is None:
+            rounded = gptq.plain(values, float(scale))
+        else:
+            biased = tflite.bias_of(self._segments.model, weights) >= 0
+            rounded = gptq.fit(values, float(scale), source, now, biased=biased)
+        return options.gridded(layer, gptq.unrows(rounded.levels, weights), np.array([scale]), rounded.shift)
+
+    def _changed(self, number: int, option: Option) -> dict[int, Tensor]:
+        model, weights = self._segments.model, self._segments.layers[number]
+        if model.tensors[weights.tensor].dtype == "float32":
+            new = NewWeights(option.values, shift=option.shift)
+        else:
+            assert option.levels is not None
+            new = NewWeights(option.levels, option.scales, option.shift)
+        return tflite.changed(model, [weights], {weights.tensor: new})
+
+    def _patches(self, number: int, state: State) -> Floats | None:
+        taken = self._segments.input(number, state)
+        return gptq.patches(taken, self._segments.operator(number), self._segments.layers[number])
+
+
+def _first(state: State, count: int) -> State:
+    return {index: array[:count] for index, array in state.items()}
+
+
+def _sizes(layer: Layer) -> tuple[Doubles, Doubles]:
+    """Steps from that of 8 bits up, and the bytes that plainly rounded levels take at each."""
+    peak = float(np.abs(layer.values).max()) or 1.0
+    finest = max(peak / 127, float(layer.least.max()))
+    steps = finest * 2.0 ** (np.arange(OCTAVES * STEPS_PER_OCTAVE) / STEPS_PER_OCTAVE)
+    steps = steps[steps < 2 * peak] if steps[0] < 2 * peak else steps[:1]
+    levels = [np.rint(layer.values / step).clip(-127, 127).astype(np.int8) for step in steps]
+    sizes = np.array([options.grid_size(each, 1) for each in levels])
+    kept = sizes >= min(LEAST_BITS * layer.values.size / 8, sizes[0])
+    return steps[kept], sizes[kept]
+
+
+def _interpolated(steps: Doubles, known: Doubles, damages: Doubles) -> Doubles:
+    """Damages at all steps from those at the known ones, on log-log lines.
+
+    Below the finest known one errors grow with the step and damage with their square; above the coarsest
+    they go on as between the last two, but no slower.
+    """
+    x, y = np.log(known), np.log(np.maximum.accumulate(np.maximum(damages, SMALLEST_DAMAGE)))
+    slope = max(2.0, float((y[-1] - y[-2]) / (x[-1] - x[-2]))) if len(x) > 1 else 2.0
+    far = math.log(1 << OCTAVES)
+    x, y = np.array([x[0] - far, *x, x[-1] + far]), np.array([y[0] - 2 * far, *y, y[-1] + slope * far])
+    return np.asarray(np.exp(np.interp(np.log(steps), x, y)))
