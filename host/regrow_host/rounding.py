@@ -86,11 +86,14 @@ class Rounding:
             changed = self._changed(number, option)
             return divergence(self._metric, outputs, self._segments.finish(number, few, changed))
 
-        steps, sizes = _sizes(self._layers[number])
-        bits = 8 * sizes / self._layers[number].values.size
+        layer = self._layers[number]
+        steps, sizes = _sizes(layer)
+        bits = 8 * sizes / layer.values.size
         tried = sorted({int(np.argmax(bits <= most)) for most in BITS if bits.min() <= most} or {0})
-        damages = [damage(self._rounded(number, steps[at], patches, patches)) for at in tried]
-        rated = _interpolated(steps, steps[tried], np.array(damages))
+        probes = [self._rounded(number, steps[at], patches, patches) for at in tried]
+        rated = _interpolated(steps, steps[tried], np.array([damage(each) for each in probes]))
+        shares = np.array([each.size for each in probes]) / sizes[tried]
+        sizes *= np.interp(np.log(steps), np.log(steps[tried]), shares)
         figures = sizes.tolist(), rated.tolist(), steps.tolist()
         found = [Candidate(*each) for each in zip(*figures, strict=True)]
         return found + [Candidate(each.size, damage(each), option=each) for each in others]
