@@ -3,11 +3,14 @@
 import itertools
 import struct
 from array import array
+from dataclasses import replace
 from pathlib import Path
 
+import gridplain
 import pytest
 import viper32
 from golden.reference import grow
+from regrow.codecs.gridmodel import MANTISSAS, SHAPES, Context, Model, Neighbour
 from viper32 import WidthError
 
 REGROW = Path(__file__).parent.parent / "micropython" / "regrow"
@@ -124,47 +127,72 @@ def test_central_goes_on_inside_a_batch():
         assert struct.unpack("<I", out)[0] - (1 << 24) == (mean << 8) - 0x7FFF * 256
 
 
+def grid_words(model: Model, state: int, before: int) -> array:
+    """What the kernel works with, as `gridmodel` reads it, after so many levels of a stripe."""
+    first, near, contexts = model.first_size, 18, 30
+    words = array("I", bytes(4 * 57))
+    for each in model.neighbours:
+        words[near : near + 4] = array("I", [each.distance, 0, each.distance, each.weight + 128])
+        near += 4
+    average = 513
+    for each in model.contexts:
+        fields = each.distance, 0, each.distance, each.shift, each.weight, average, 0, 0
+        words[contexts : contexts + 8] = array("I", fields)
+        average += each.distance
+        contexts += 8
+    octaves = gridplain.half_octaves(first)
+    fields = model.centre + 128, model.reach, model.spread, model.slope, first, model.rest, octaves
+    now = 0, 1, state, before, 0, before % 9, 0
+    words[:18] = array("I", (*now, *fields, 9, 65535, near, contexts))
+    words[46:57] = array("I", (*SHAPES[model.shape], *MANTISSAS))
+    return words
+
+
 def test_grid():
-    """One step from every kind of state, with the rarest and the most frequent symbols."""
+    """One step from every kind of state and model, at the extremes of what it looks back at."""
     kernels = viper32.load(REGROW / "codecs" / "grid.py")
-    for precision, state in itertools.product((8, 12), (1 << 14, 1 << 29, (1 << 30) - 1, (1 << 30) - 4096)):
-        total = 1 << precision
-        for starts in ([0, total], [0, 1, total], [0, total - 1, total], [0, 0, total]):
-            table = bytearray(total)
-            for symbol in range(len(starts) - 1):
-                kernels._fill(table, starts[symbol], starts[symbol + 1], symbol)
-            out, cursor, states = bytearray(1), array("I", [0, 1, 0]), array("I", [state])
-            args = (
-                out,
-                0,
-                1,
-                array("H", [0xFFFF]),
-                cursor,
-                0,
-                states,
-                1,
-                table,
-                array("H", starts),
-                precision,
-            )
-            assert kernels._decode(*args, -128) == 1
-            slot = state & (total - 1)
-            symbol = table[slot]
-            expected = (starts[symbol + 1] - starts[symbol]) * (state >> precision) + slot - starts[symbol]
-            if expected < 1 << 14:
-                expected = expected << 16 | 0xFFFF
-            assert states[0] == expected < 1 << 30
-            assert out[0] == symbol + 128
+    near = tuple(Neighbour(distance, weight) for distance, weight in ((1, 127), (5, -128), (9, 127)))
+    cases = itertools.product(
+        (1 << 14, (1 << 29) + 4095, (1 << 30) - 1, (1 << 30) - 8192),
+        (Model(0, 1, 0, 0, 65535), Model(-128, 128, 127, 7, 65535), Model(127, 128, 64, 3, 65535, near)),
+        ((), (Context(1, 0, 16),), (Context(9, 15, 8), Context(2, 3, 7))),
+        (0, 120),
+        (0x00, 0x7F, 0x80, 0xFF),
+        (0, 0xFFC0),
+    )
+    for state, plain, contexts, size, byte, average in cases:
+        model = replace(plain, contexts=contexts, slope=15, size=size)
+        words, halves = grid_words(model, state, 20), array("H", bytes(2 * 600))
+        kernels._fill_shares(halves, words)
+        halves[513:600] = array("H", [average] * 87)
+        out, past = bytearray(1), bytearray([byte] * 9)
+        assert kernels._decode(out, 0, 1, array("H", [0xFFFF]), words, past, halves) == 1
+        expected, level, averages = grid_step(model, state, (byte ^ 128) - 128, average)
+        assert words[2] == expected < 1 << 30
+        assert (out[0] ^ 128) - 128 == level == (past[2] ^ 128) - 128
+        assert [halves[words[30 + 8 * q + 5]] for q in range(len(contexts))] == averages
 
 
-@pytest.mark.parametrize(
-    ("state", "valid"), [(0, 0), (0x3FFF, 0), (0x4000, 1), (0x3FFFFFFF, 1), (0x40000000, 0), (0xFFFFFFFF, 0)]
-)
-def test_grid_states(state, valid):
-    kernels = viper32.load(REGROW / "codecs" / "grid.py")
-    assert kernels._states_valid(array("I", [0x4000, state]), 2) == valid
-    if valid:
-        assert kernels._states_final(array("I", [state]), 1) == (state == 0x4000)
+def grid_step(model: Model, state: int, before: int, average: int) -> tuple[int, int, list[int]]:
+    """State, level and averages after a step, by the letter, all levels and averages before being alike."""
+    near = [(each.distance, each.weight) for each in model.neighbours]
+    contexts = [(each.distance, each.shift, each.weight) for each in model.contexts]
+    plain = gridplain.Model(
+        *(model.centre, model.reach, model.spread, model.shape, model.stripe),
+        *(near, contexts, model.slope, model.size),
+    )
+    plain.levels.extend([before] * 20)
+    for averages in plain.averages:
+        averages.extend([average] * 20)
+    plain.expect()
+    slot, residual = state & 8191, -model.reach
+    while plain.below(residual + 1) <= slot:
+        residual += 1
+    below = plain.below(residual)
+    state = (plain.below(residual + 1) - below) * (state >> 13) + slot - below
+    plain.take(residual)
+    after = [averages[-1] for averages in plain.averages]
+    return state if state >> 14 else state << 16 | 0xFFFF, plain.levels[-1], after
 
 
 def test_floats():

@@ -19,16 +19,14 @@ class Scratch:
         self.io = bytearray(_INPUT)
         self.cursor = array("I", [0, 0, 0, 0, 0])
         self.table = b""
-        self.starts = self.lanes = array("I")
+        self.halves = array("H")
 
-    def plan(self, table, symbols, lanes):
-        """Have room for a table of so many bytes, the starts of so many symbols, and so many lane states."""
+    def plan(self, table, halves=0):
+        """Have room for a table of so many bytes, and for so many u16."""
         if len(self.table) < table:
             self.table = bytearray(table)
-        if len(self.starts) <= symbols:
-            self.starts = array("H", bytes(2 * symbols + 2))
-        if len(self.lanes) < lanes:
-            self.lanes = array("I", bytes(4 * lanes))
+        if len(self.halves) < halves:
+            self.halves = array("H", bytes(2 * halves))
 
     def refill(self, reader):
         """Load the next bytes of the body, as u16: cursor 0 becomes their place, cursor 1 their end."""

@@ -1,96 +1,113 @@
 """Codec grid decodes what an encoder written by the letter of pack-format.md wrote."""
 
-# ruff: noqa: PLR0917 (a part's fields, in their order)
-import struct
+from array import array
 
+from gridplain import Model, encode
 from parts import as_float32, check, grow, part, refuses
-
-
-def grid_body(values, lowest, frequencies, precision, lanes):
-    """The decoder's steps backwards."""
-    starts = [sum(frequencies[:symbol]) for symbol in range(len(frequencies))]
-    states = [1 << 14] * lanes
-    words = []
-    for i in range(len(values) - 1, -1, -1):
-        symbol = values[i] - lowest
-        frequency = frequencies[symbol]
-        state = states[i % lanes]
-        if state >= frequency << (30 - precision):
-            words.append(state & 0xFFFF)
-            state >>= 16
-        states[i % lanes] = (state // frequency << precision) + starts[symbol] + state % frequency
-    words.reverse()
-    body = struct.pack("<BBBbB", 0, precision, lanes, lowest, len(frequencies) - 1)
-    for frequency in frequencies:
-        body += bytes([frequency & 127 | 128, frequency >> 7])
-    return body + struct.pack(f"<{lanes}I", *states) + struct.pack(f"<{len(words)}H", *words)
-
-
-def grid(values, lowest, frequencies, precision, lanes, scales=(0.25,), inner=1):
-    return part(
-        2, 0, list(scales), grid_body(values, lowest, frequencies, precision, lanes), len(values), inner
-    )
 
 
 def draw(count, symbols, lowest):
     """Levels of which low symbols are the more frequent."""
-    return [lowest + grow(3, i) * grow(4, i) * symbols // (1 << 32) for i in range(count)]
+    return array("h", (lowest + grow(3, i) * grow(4, i) * symbols // (1 << 32) for i in range(count)))
 
 
-def check_grid(values, lowest, frequencies, precision, lanes):
-    data = grid(values, lowest, frequencies, precision, lanes)
-    check(data, bytes([value & 255 for value in values]), as_float32(value / 4 for value in values))
+def waves(count, height):
+    """Levels that are like those before and those 50 before, and whose size changes."""
+    return array("h", (i % 50 * (i % 7) * height // 300 - height // 2 + grow(5, i) % 3 for i in range(count)))
 
 
-def test_grid_lanes():
-    values = draw(900, 6, -3)
-    for lanes in (1, 2, 3, 64, 255):
-        check_grid(values, -3, [1000, 900, 500, 200, 1, 1495, 0], 12, lanes)
+def check_grid(model, values):
+    data = part(2, 0, [0.25], encode(model, values), len(values))
+    check(data, bytes(value & 255 for value in values), as_float32(value / 4 for value in values))
 
 
-def test_grid_precisions():
-    values = draw(300, 4, 124)
-    for precision in range(8, 13):
-        total = 1 << precision
-        check_grid(values, 124, [total - 6, 3, 2, 1], precision, 5)
+def test_grid_stripes():
+    values = draw(500, 6, -3)
+    for stripe in (16, 17, 90, 499, 500, 501, 65535):
+        check_grid(Model(0, 12, 40, 5, stripe), values)
+
+
+def test_grid_shapes():
+    values = draw(200, 4, 124)
+    for shape in range(8):
+        for spread in (0, 21, 127):
+            check_grid(Model(125, 3, spread, shape, 100), values)
+
+
+def test_grid_neighbours():
+    values = waves(400, 60)
+    for near in ([(1, 64)], [(50, 63), (1, 40)], [(3, -128), (399, 127), (20480, 5)]):
+        for stripe in (23, 100, 400):
+            check_grid(Model(-2, 128, 70, 6, stripe, near), values)
+
+
+def test_grid_contexts():
+    values = waves(400, 40)
+    for contexts in ([(1, 3, 14)], [(50, 1, 5), (1, 2, 10)], [(300, 15, 15), (7, 0, 1)]):
+        for stripe in (23, 100, 400):
+            check_grid(Model(3, 100, 50, 4, stripe, [(50, 33)], contexts, 3, 88), values)
+
+
+def test_grid_many_stripes():
+    """Those that a host decodes in lock-step, the last one short."""
+    values = waves(500, 30)
+    near, contexts = [(50, 30), (1, 20), (201, 9)], [(1, 2, 9), (200, 1, 6)]
+    check_grid(Model(0, 120, 45, 6, 45, near, contexts, 4, 80), values)
+    check_grid(Model(0, 120, 45, 6, 17, near, contexts, 4, 80), values)
 
 
 def test_grid_all_levels():
-    check_grid([i * 77 % 256 - 128 for i in range(700)], -128, [1] * 256, 8, 3)
+    check_grid(Model(-9, 128, 80, 0, 70), [i * 77 % 256 - 128 for i in range(300)])
 
 
-def test_grid_one_level_takes_no_words():
-    check_grid([-128] * 700, -128, [256], 8, 2)
+def test_grid_levels_wrap():
+    """What the model expects may lie outside of int8: levels are its sum with the residual modulo 256."""
+    check_grid(Model(100, 128, 60, 3, 100, [(1, 127)]), [(-1) ** i * 100 for i in range(120)])
 
 
-def test_grid_refuses():
-    values = draw(600, 4, 0)
-    frequencies = [150, 60, 40, 6]
-    body = grid_body(values, 0, frequencies, 8, 3)
-    states = 5 + 2 * len(frequencies)
+def test_grid_one_level():
+    check(part(2, 0, [0.25], b"\x00\x85", 300), bytes([0x85] * 300), as_float32([-123 / 4] * 300))
+    assert refuses(part(2, 0, [0.25], b"\x00", 300))
+    assert refuses(part(2, 0, [0.25], b"\x00\x85\x00", 300))
+    check_grid(Model(-128, 1, 0, 7, 16), [-128])
+
+
+def test_grid_refuses_models():
+    values = draw(100, 4, 0)
+    near, contexts = [(5, 9)], [(7, 3, 5), (9, 2, 11)]
+    body = encode(Model(0, 20, 40, 5, 40, near, contexts, 3, 64), values)
 
     def bad(place, byte):
         changed = bytearray(body)
         changed[place] = byte
         return refuses(part(2, 0, [1.0], bytes(changed), len(values)))
 
-    assert not bad(0, 0)
-    for place, byte in (
-        (0, 1),
-        (1, 7),
-        (1, 13),
-        (2, 0),
-        (3, 125),
-        (4, 4),
-        (4, 2),
-        (5, 0x97),
-        (states + 3, 0x40),
-    ):
+    # form, centre, reach, spread, forms, stripe; distance, weight; slope, size; distance, weight and shift
+    assert not bad(0, 1)
+    for place, byte in ((0, 2), (2, 0), (2, 129), (3, 128), (4, 0x6D), (5, 15)):
         assert bad(place, byte), (place, byte)
-    assert refuses(part(2, 0, [1.0], body[:states] + bytes(4) + body[states + 4 :], len(values)))
-    for cut in (1, 2, 3, 10, 300):
-        assert refuses(part(2, 0, [1.0], body[: len(body) - cut], len(values))), cut
-    assert refuses(part(2, 0, [1.0], body + b"\x00\x00", len(values)))
-    assert refuses(part(2, 0, [1.0], body, len(values) + 1))
-    assert refuses(part(2, 0, [1.0], body, len(values) - 1))
-    assert refuses(part(2, 0, [1.0], body, 2))
+    for place, byte in ((6, 0), (8, 16), (9, 121), (10, 0), (11, 0x63)):
+        assert bad(place, byte), (place, byte)
+
+
+def test_grid_refuses_code():
+    values = draw(600, 4, 0)
+    model = (0, 5, 36, 5, 300)
+    body = encode(Model(*model), values)
+    states = 8
+
+    def bad(data, count=600):
+        return refuses(part(2, 0, [1.0], data, count))
+
+    assert not bad(body)
+    assert bad(body[:states] + bytes(4) + body[states + 4 :])
+    assert bad(body[: states + 3] + b"\x40" + body[states + 4 :])
+    for cut in (1, 2, 3, 10, len(body) - 20, len(body) - 7, len(body) - 6):
+        assert bad(body[: len(body) - cut]), cut
+    assert bad(body + b"\x00\x00")
+    for count in (601, 599, 300, 2, 100000):
+        assert bad(body, count), count
+    assert bad(body[:6] + b"\xff\xff\xff\xff\x07" + body[7:])
+    far = encode(Model(0, 5, 36, 5, 300, [(20480, 1)]), values)
+    assert not bad(far)
+    assert bad(far.replace(b"\x80\xa0\x01", b"\x81\xa0\x01"))

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from golden.reference import grow_part
+from regrow.codecs.gridmodel import Context, Model, Neighbour
 from regrow.pack import (
     ROLE_GRAPH,
     ROLE_SKELETON,
@@ -78,15 +79,22 @@ def central_parts() -> list[NewPart]:
 
 
 def grid_parts() -> list[NewPart]:
+    near = Neighbour(1, 40), Neighbour(40, -20), Neighbour(3000, 127)
+    contexts = Context(1, 2, 7), Context(60, 15, 9)
     parts = [
-        grid.encode(levels(2, 500), scales(1), precision=9, lanes=1),
-        grid.encode(levels(3, 501), scales(3), inner=4, precision=10, lanes=2),
-        grid.encode(levels(60, 4000), scales(10), precision=12, lanes=7),
-        grid.encode(levels(2, 1000), scales(1), precision=8, lanes=255),
-        grid.encode(levels(1, 6500), scales(13), inner=5, precision=11, lanes=64),
-        grid.encode(np.zeros(300, np.int8), scales(1), precision=8, lanes=1),
-        grid.encode(np.array([127], np.int8), scales(1), precision=12, lanes=1),
-        grid.encode(np.repeat(np.array([-128, 127], np.int8), [5, 900]), scales(1), precision=12, lanes=30),
+        grid.encode(levels(2, 500), scales(1), model=Model(0, 9, 40, 3, 500)),
+        grid.encode(levels(3, 501), scales(3), inner=4, model=Model(-3, 128, 41, 4, 64, near[:1])),
+        grid.encode(levels(60, 4000), scales(10), model=Model(5, 128, 68, 5, 60, near, contexts, 3, 107)),
+        grid.encode(levels(2, 1000), scales(1), model=Model(1, 11, 0, 0, 16, (), contexts[:1], 15, 0)),
+        grid.encode(
+            levels(1, 6500), scales(13), inner=5, model=Model(0, 128, 127, 7, 65535, near[1:], contexts[1:])
+        ),
+        grid.encode(levels(0.2, 9000), scales(1), model=Model(0, 6, 20, 1, 1000, near, contexts, 4, 40)),
+        grid.encode(np.zeros(300, np.int8), scales(1)),
+        grid.encode(np.array([127], np.int8), scales(1), model=Model(127, 1, 0, 6, 16)),
+        grid.encode(
+            np.repeat(np.array([-128, 127], np.int8), [5, 900]), scales(1), model=Model(-128, 128, 2, 2, 30)
+        ),
     ]
     return [NewPart(ROLE_WEIGHTS, USE_EXECUTOR, number, part) for number, part in enumerate(parts)]
 

@@ -14,6 +14,7 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 from regrow import pack
+from regrow.codecs.gridmodel import Context, Model, Neighbour
 from regrow.executor import Executor
 from regrow.graph import ACTIVATION, CONSTANT, WEIGHTS, Graph, Op, Tensor
 from regrow.network import Network
@@ -61,8 +62,11 @@ class Builder:
         inner = 1 if axis else count // channels
         if codec == "central":
             part = central.encode(levels * scales.mean(), central.BATCH, central.UNIFORM, 16, 5)
+        elif codec == "grid":
+            model = Model(0, 127, 59, 6, 64, (Neighbour(filters[-1], 9),), (Context(1, 3, 8),), 4, 90)
+            part = grid.encode(levels, scales, inner, model=model)
         else:
-            part = (grid if codec == "grid" else raw).encode(levels, scales, inner)
+            part = raw.encode(levels, scales, inner)
         self.parts.append(part)
         self.tensors.append(Tensor(WEIGHTS, INT8, filters, number=len(self.parts) - 1))
         weights = len(self.tensors) - 1

@@ -2,6 +2,8 @@
 
 import struct
 
+from both import gridplain
+
 
 def grow(seed: int, i: int) -> int:
     left = (i >> 16) ^ (seed >> 16)
@@ -22,7 +24,7 @@ def grow_part(part: bytes) -> tuple[bytes | None, bytes]:
         return _central(body, count)
     if dtype:
         return None, _floats(struct.unpack(f"<{count}{' fe'[dtype]}", body))
-    levels = struct.unpack(f"{count}b", body) if codec == 0 else _grid(body, count)
+    levels = struct.unpack(f"{count}b", body) if codec == 0 else gridplain.decode(body, count)
     scale = [scales[i // inner % channels] if form == 2 else scales[0] for i in range(count)]
     return struct.pack(f"{count}b", *levels), _floats(
         level * s for level, s in zip(levels, scale, strict=True)
@@ -44,34 +46,3 @@ def _central(body: bytes, count: int) -> tuple[bytes, bytes]:
             k[i] += (std[0] * (grow(seed, i) - 32768)) >> 7
     levels = [max(-127, min(127, (value + (1 << (t - 1))) >> t)) for value in k]
     return struct.pack(f"{count}b", *levels), _floats(value * 2.0**e for value in k)
-
-
-def _grid(body: bytes, count: int) -> list[int]:
-    _, p, lanes, lowest, symbols = struct.unpack_from("<BBBbB", body)
-    at, frequency = 5, []
-    for _ in range(symbols + 1):
-        value = shift = 0
-        while True:
-            value |= (body[at] & 127) << shift
-            shift += 7
-            at += 1
-            if body[at - 1] < 128:
-                break
-        frequency.append(value)
-    symbol_of = [s for s, f in enumerate(frequency) for _ in range(f)]
-    below = [sum(frequency[:s]) for s in range(len(frequency))]
-    state = list(struct.unpack_from(f"<{lanes}I", body, at))
-    words = iter(struct.unpack(f"<{(len(body) - at) // 2 - 2 * lanes}H", body[at + 4 * lanes :]))
-    levels = []
-    for i in range(count):
-        x = state[i % lanes]
-        slot = x & ((1 << p) - 1)
-        s = symbol_of[slot]
-        x = frequency[s] * (x >> p) + slot - below[s]
-        if x < 1 << 14:
-            x = (x << 16) | next(words)
-        state[i % lanes] = x
-        levels.append(lowest + s)
-    assert state == [1 << 14] * lanes
-    assert next(words, None) is None
-    return levels

@@ -1,118 +1,343 @@
-"""Codec grid: levels by interleaved range ANS with a table of their frequencies (arXiv:1311.2540)."""
+"""Codec grid: levels by range ANS (arXiv:1311.2540) under the model that writes them in the fewest bytes."""
+
+import math
+import struct
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 from regrow import codecs
-from regrow.codecs.grid import LOW
+from regrow.codecs.grid import CODED, CONSTANT, LOW
+from regrow.codecs.gridmodel import (
+    CLASSES,
+    FARTHEST_LEVEL,
+    FARTHEST_SIZE,
+    LARGEST_SIZE,
+    LEAST_STRIPE,
+    MOST_STRIPE,
+    PHASES,
+    PRECISION,
+    SHAPES,
+    Context,
+    Model,
+    Neighbour,
+    Numbers,
+)
+from regrow.errors import InputError
 
 from regrow_host.encode import weights_part
+from regrow_host.varint import varint
 
-_PRECISIONS = range(8, 13)
-_WEIGHTS_PER_LANE = 4096
-_MOST_LANES = 64
-_LANE_BYTES = 3  # of a state's four, one carries weights: it ends anywhere in 2^14..2^30
+_STRIPE_BYTES = 512
+_OVERHEAD = 5  # of a stripe: of a state's four bytes one carries weights, and its count of words takes two
+_MOST_NEIGHBOURS = 3
+_NEIGHBOUR_BYTES = 3
+_CONTEXT_BYTES = 3
+_TRIED_CONTEXTS = 4
+_SHAPE, _SLOPE = 4, 3
+_STEPS = (
+    *((0, 2, 0), (0, -2, 0), (0, 1, 0), (0, -1, 0), (1, 0, 0), (-1, 0, 0)),
+    *((1, 1, 0), (-1, -1, 0), (1, -1, 0), (-1, 1, 0), (0, 0, 1), (0, 0, -1)),
+)
 
-_Counts = npt.NDArray[np.int64]
+_Levels = npt.NDArray[np.int8]
 
 
 def encode(
-    levels: npt.NDArray[np.int8],
-    scales: npt.NDArray[np.float32],
-    inner: int = 1,
-    *,
-    precision: int | None = None,
-    lanes: int | None = None,
+    levels: _Levels, scales: npt.NDArray[np.float32], inner: int = 1, *, model: Model | None = None
 ) -> bytes:
-    """The part of the flattened int8 `levels` with `scales` of shape (channels,).
+    """The part of int8 `levels` in the tensor's shape, with `scales` of shape (channels,).
 
-    Weight i belongs to channel (i // inner) % channels. `precision` (8 to 12) and `lanes` (1 to 255) are
-    chosen unless given: the precision that makes the part smallest, and a lane per 4,096 weights.
+    Weight i belongs to channel (i // inner) % channels. A `model` that is given must reach all levels (else
+    InputError); without one, that which takes the fewest bytes is searched for.
     """
-    levels = levels.ravel()
-    lanes = lanes or _lanes(levels.size)
-    lowest, counts = _histogram(levels)
-    if precision is None:
-        precision = min(_PRECISIONS, key=lambda p: _bytes(counts, p))
-    frequencies = quantize(counts, precision)
-    symbols = levels.astype(np.int64) - lowest
-    states, words = _ans(symbols, frequencies, precision, lanes)
-    body = bytes([0, precision, lanes, lowest & 0xFF, counts.size - 1])
-    body += b"".join(_varint(f) for f in frequencies.tolist()) + states.tobytes() + words.tobytes()
+    flat = levels.ravel().astype(np.int64)
+    if model is None and (flat == flat[0]).all():
+        body = struct.pack("<Bb", CONSTANT, flat[0])
+    else:
+        body = bytes([CODED]) + _code(flat, model or _model(levels))
     return weights_part(codecs.GRID, codecs.INT8, levels.size, body, scales=scales, inner=inner)
 
 
-def size_estimate(levels: npt.NDArray[np.int8]) -> float:
-    """Bytes that `encode` will take for these levels, but for the header and the scales."""
-    _, counts = _histogram(levels.ravel())
-    return 5 + _LANE_BYTES * _lanes(levels.size) + min(_bytes(counts, p) for p in _PRECISIONS)
+def size_estimate(levels: _Levels) -> float:
+    """Bytes that `encode` will take for these levels at most, nearly, but for the header and the scales."""
+    code = _entropy(levels)
+    return 8 + code + _OVERHEAD * max(1, round(code / _STRIPE_BYTES)) if code else 2
 
 
-def quantize(counts: _Counts, precision: int) -> _Counts:
-    """Frequencies that add up to 2^precision and code symbols of these counts in the fewest bits.
-
-    A symbol that occurs gets at least 1. The cost is convex in each frequency, so single steps between
-    two symbols lead to the optimum.
-    """
-    present = counts > 0
-    occurring = counts[present].astype(np.float64)
-    total = 1 << precision
-    frequencies = np.maximum(1, np.rint(occurring * (total / occurring.sum())))
-    while True:
-        gain = occurring * np.log2((frequencies + 1) / frequencies)
-        with np.errstate(divide="ignore"):
-            loss = occurring * np.log2(frequencies / (frequencies - 1))
-        more, less = gain.argmax(), loss.argmin()
-        excess = frequencies.sum() - total
-        if excess == 0 and gain[more] <= loss[less]:
-            break
-        if excess <= 0:
-            frequencies[more] += 1
-        if excess >= 0:
-            frequencies[less] -= 1
-    result = np.zeros_like(counts)
-    result[present] = frequencies
-    return result
+def _model(levels: _Levels) -> Model:
+    """A good model of the levels."""
+    flat = levels.ravel().astype(np.int64)
+    fitted = [_fit(flat, levels.shape, stripe) for stripe in _stripes(levels)]
+    return min(fitted, key=lambda each: each[0])[1]
 
 
-def _lanes(count: int) -> int:
-    return min(max(1, count // _WEIGHTS_PER_LANE), _MOST_LANES)
-
-
-def _histogram(levels: npt.NDArray[np.int8]) -> tuple[int, _Counts]:
-    """The lowest level, and how often it and each one up to the highest occur."""
-    lowest = int(levels.min())
-    return lowest, np.bincount(levels.astype(np.int64) - lowest)
-
-
-def _bytes(counts: _Counts, precision: int) -> float:
-    """Bytes of the frequency table and of the coded levels, nearly: frequencies are not rounded here."""
+def _entropy(levels: _Levels) -> float:
+    """Bytes of the levels, each by itself."""
+    counts = np.bincount(levels.ravel().view(np.uint8))
     occurring = counts[counts > 0].astype(np.float64)
-    frequencies = np.maximum(1, occurring * ((1 << precision) / occurring.sum()))
-    bits = (occurring * np.log2(frequencies.sum() / frequencies)).sum()
-    return float(bits / 8 + counts.size + (frequencies >= 128).sum())
+    return float((occurring * np.log2(levels.size / occurring)).sum() / 8)
 
 
-def _varint(value: int) -> bytes:
-    """Unsigned LEB128 of a frequency, which is at most 4,096."""
-    return bytes([value]) if value < 128 else bytes([value & 0x7F | 0x80, value >> 7])
+def _stripes(levels: _Levels) -> list[int]:
+    """Lengths of a stripe to try: whole rows of the tensor, or a power of two."""
+    count = levels.size
+    stripes = max(1, round(_entropy(levels) / _STRIPE_BYTES))
+    length = -(-count // stripes)
+    if stripes == 1 and count <= MOST_STRIPE:
+        return [max(LEAST_STRIPE, count)]
+    lengths = {round(length / row) * row for row in _periods(levels.shape)}
+    lengths |= {1 << math.ceil(math.log2(length)), length}
+    return sorted({min(max(each, LEAST_STRIPE), MOST_STRIPE) for each in lengths})
 
 
-def _ans(
-    symbols: npt.NDArray[np.int64], frequencies: _Counts, precision: int, lanes: int
-) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.uint16]]:
-    """The states and words from which the decoder gets `symbols`: its steps, backwards."""
-    frequency = frequencies.tolist()
-    below = (np.cumsum(frequencies) - frequencies).tolist()
-    full = [f << 30 - precision for f in frequency]
-    states = [LOW] * lanes
-    words = []
-    lane = symbols.size % lanes
-    for symbol in symbols[::-1].tolist():
-        lane = (lane or lanes) - 1
-        state = states[lane]
-        if state >= full[symbol]:
+def _periods(shape: tuple[int, ...]) -> list[int]:
+    """After how many weights the same input comes again."""
+    count = math.prod(shape)
+    return sorted({period for period in (shape[-1], count // shape[0]) if 1 < period < count})
+
+
+def _fit(levels: Numbers, shape: tuple[int, ...], stripe: int) -> tuple[float, Model]:
+    """A good model of the levels for stripes of that length, and the bytes it takes."""
+    stripe = min(max(stripe, LEAST_STRIPE), MOST_STRIPE)
+    centre = _centre(levels)
+    candidates = {(), _neighbours(levels - centre)}
+    return min(
+        (_fit_residuals(levels, shape, Model(centre, 1, 0, 0, stripe, each)) for each in candidates),
+        key=lambda fitted: fitted[0],
+    )
+
+
+def _centre(levels: Numbers) -> int:
+    return int(np.median(levels))
+
+
+def _fit_residuals(levels: Numbers, shape: tuple[int, ...], model: Model) -> tuple[float, Model]:
+    """The same for given neighbours."""
+    expected, residuals, sizes = _residuals(levels, model)
+    reach = max(1, int(np.abs(residuals).max()))
+    model = replace(model, reach=reach)
+    fixed = 8 + _OVERHEAD * -(-levels.size // model.stripe) + _NEIGHBOUR_BYTES * len(model.neighbours)
+    phases = expected + 2 - 4 * ((expected + 2) >> 2)
+    counts = _count(phases, residuals, model)
+    best = _fit_spread(counts, model)
+    plain = best[1]
+    size = min(120, max(0, round(8 * math.log2(max(1.0, float(sizes.mean()))))))
+    tried = []
+    for each in _contexts(sizes, shape, replace(plain, size=size, slope=_SLOPE)):
+        rows = phases + each[1]
+        counts = _count(rows, residuals, each[0])
+        tried.append((_cost(counts, each[0]), counts, each[0]))
+    tried.sort(key=lambda each: each[0])
+    results = [(fixed + best[0], best[1])]
+    for _, counts, candidate in tried[:_TRIED_CONTEXTS]:
+        cost, fitted = _fit_spread(counts, candidate)
+        results.append((fixed + 2 + _CONTEXT_BYTES * len(candidate.contexts) + cost, fitted))
+    return min(results, key=lambda result: result[0])
+
+
+def _residuals(levels: Numbers, model: Model) -> tuple[Numbers, Numbers, Numbers]:
+    """Where each level is expected in 1/4 from the centre, what remains, and how much that is in 1/256."""
+    values = levels - model.centre
+    column = np.arange(values.size) % model.stripe
+    expected = np.full(values.size, 8)
+    for each in model.neighbours:
+        there = column[each.distance :] >= each.distance % model.stripe
+        expected[each.distance :] += each.weight * values[: -each.distance] * there
+    expected >>= 4
+    sizes = np.minimum(np.abs(4 * values - expected), LARGEST_SIZE) << 6
+    residuals = (values - ((expected + 2) >> 2) + 128 & 255) - 128
+    return expected, residuals, sizes
+
+
+def _averages(sizes: Numbers, distance: int, shift: int, model: Model) -> Numbers:
+    """The average of a context before each weight."""
+    first, stripe = model.first_size, model.stripe
+    stripes = -(-sizes.size // stripe)
+    over, across = divmod(distance, stripe)
+    if not over and stripes * across < 64:
+        return _averages_singly(sizes, distance, shift, model)
+    padded = np.zeros((stripes, stripe), np.int64)
+    padded.ravel()[: sizes.size] = sizes
+    before = np.full((stripes, stripe), first)
+    if over:
+        after = before.copy()
+        for j in range(stripes):
+            if j >= over:
+                before[j, across:] = after[j - over, : stripe - across]
+            after[j] = before[j] + ((padded[j] - before[j]) >> shift)
+    else:
+        for column in range(0, stripe - across, across):
+            now = before[:, column : column + across]
+            after = now + ((padded[:, column : column + across] - now) >> shift)
+            before[:, column + across : column + 2 * across] = after[:, : stripe - column - across]
+    return before.ravel()[: sizes.size]
+
+
+def _averages_singly(sizes: Numbers, distance: int, shift: int, model: Model) -> Numbers:
+    before: list[int] = []
+    numbers = sizes.tolist()
+    for start in range(0, len(numbers), model.stripe):
+        averages = [model.first_size] * distance
+        for size in numbers[start : start + model.stripe]:
+            average = averages[-distance]
+            averages.append(average + ((size - average) >> shift))
+        before += averages[: min(model.stripe, len(numbers) - start)]
+    return np.array(before)
+
+
+def _contexts(sizes: Numbers, shape: tuple[int, ...], model: Model) -> Iterator[tuple[Model, Numbers]]:
+    """Models with contexts, and the class of each weight, times PHASES."""
+    near = {Context(1, shift, 0): _averages(sizes, 1, shift, model) for shift in (2, 3, 4, 5)}
+    periods = [period for period in _periods(shape) if period <= FARTHEST_SIZE]
+    far = {
+        Context(period, shift, 0): _averages(sizes, period, shift, model)
+        for period in periods
+        for shift in (1, 2, 3, 4)
+    }
+    sets = [{one: weight} for one in (*near, *far) for weight in (8, 14)]
+    sets += [
+        {one: weight, other: more}
+        for one in near
+        for other in far
+        for weight, more in ((9, 4), (7, 7), (5, 10))
+    ]
+    averages = near | far
+    for weights in sets:
+        contexts = tuple(replace(each, weight=weight) for each, weight in weights.items())
+        candidate = replace(model, contexts=contexts)
+        total = candidate.rest + sum(weight * averages[each] for each, weight in weights.items())
+        yield candidate, candidate.classes()[total >> 4]
+
+
+def _count(rows: Numbers, residuals: Numbers, model: Model) -> Numbers:
+    """How often each residual occurs in each row."""
+    width = 2 * model.reach + 1
+    flat = np.bincount(rows * width + residuals + model.reach, minlength=CLASSES * PHASES * width)
+    return flat.reshape(-1, width)
+
+
+def _cost(counts: Numbers, model: Model) -> float:
+    """Bytes of residuals that occur so often per row."""
+    rows = counts.any(axis=1).nonzero()[0].tolist()
+    return sum(float(counts[row] @ _bits(model, row)) for row in rows) / 8
+
+
+def _bits(model: Model, row: int) -> npt.NDArray[np.float64]:
+    return PRECISION - np.log2(np.diff(model.below(row)))
+
+
+def _fit_spread(counts: Numbers, model: Model) -> tuple[float, Model]:
+    """The model with the shape, spread and slope that cost least, found in single steps, and its bytes."""
+    size = (counts.sum(axis=0) @ np.abs(np.arange(-model.reach, model.reach + 1))) / counts.sum()
+    spread = model.spread or min(max(int(32 + 8 * math.log2(max(size, 0.05))), 0), 127)
+    best = replace(model, shape=_SHAPE if not model.spread else model.shape, spread=spread)
+    cost = _cost(counts, best)
+    better = True
+    while better:
+        better = False
+        for shape, spread, slope in _STEPS:
+            there = best.shape + shape, best.spread + spread, best.slope + slope
+            if not (0 <= there[0] < len(SHAPES) and 0 <= there[1] < 128 and 0 <= there[2] < 16):
+                continue
+            if slope and not best.contexts:
+                continue
+            moved = replace(best, shape=there[0], spread=there[1], slope=there[2])
+            moved_cost = _cost(counts, moved)
+            if moved_cost < cost:
+                best, cost, better = moved, moved_cost, True
+                break
+    return cost, best
+
+
+def _neighbours(values: Numbers) -> tuple[Neighbour, ...]:
+    """Up to three earlier levels that together predict best (least squares), chosen one by one."""
+    x = values.astype(np.float64)
+    found: tuple[Neighbour, ...] = ()
+    if not x.any():
+        return found
+    candidates = _correlated(x)
+    saved = 0.0
+    for _ in range(_MOST_NEIGHBOURS):
+        tried = []
+        for distance in candidates:
+            distances = [*(each.distance for each in found), distance]
+            if len(set(distances)) == len(distances):
+                tried.append(_predict(x, distances))
+        best = max(tried, key=lambda each: each[0], default=(0.0, ()))
+        if best[0] < saved + 1:
+            break
+        saved, found = best
+        near = [each.distance for each in found]
+        sums = {abs(a + sign * b) for a in near for b in near for sign in (1, -1)}
+        candidates |= {d for d in sums if 0 < d <= min(FARTHEST_LEVEL, x.size // 2)}
+    return found
+
+
+def _correlated(x: npt.NDArray[np.float64]) -> set[int]:
+    """The distances at which values look most alike, large ones tamed."""
+    tamed = np.sign(x) * np.sqrt(np.abs(x))
+    length = 1 << math.ceil(math.log2(2 * x.size))
+    alike = np.abs(np.fft.irfft(np.abs(np.fft.rfft(tamed, length)) ** 2))
+    alike = alike[1 : min(FARTHEST_LEVEL, x.size // 2) + 1]
+    return {int(place) + 1 for place in np.argsort(-alike)[:15]}
+
+
+def _predict(x: npt.NDArray[np.float64], distances: list[int]) -> tuple[float, tuple[Neighbour, ...]]:
+    """Bytes that levels at these distances save, and their weights."""
+    past = np.zeros((len(distances), x.size))
+    for row, distance in zip(past, distances, strict=True):
+        row[distance:] = x[:-distance]
+    weights = np.linalg.solve(past @ past.T + 1e-6 * np.eye(len(distances)), past @ x)
+    rest = ((x - weights @ past) ** 2).sum() + 1e-9
+    saved = x.size / 16 * math.log2((x**2).sum() / rest) - _NEIGHBOUR_BYTES * len(distances)
+    steps = np.clip(np.rint(64 * weights), -127, 127).astype(int).tolist()
+    return saved, tuple(map(Neighbour, distances, steps))
+
+
+def _code(levels: Numbers, model: Model) -> bytes:
+    """The body of a weights part after its form."""
+    expected, residuals, sizes = _residuals(levels, model)
+    rows = expected + 2 - 4 * ((expected + 2) >> 2)
+    if model.contexts:
+        total = model.rest + sum(
+            each.weight * _averages(sizes, each.distance, each.shift, model) for each in model.contexts
+        )
+        rows = rows + model.classes()[total >> 4]
+    cumulative = np.array([model.below(row) for row in range(model.rows)])
+    symbols = residuals + model.reach
+    if symbols.min() < 0 or symbols.max() > 2 * model.reach:
+        raise InputError("the model of grid weights does not reach all levels")
+    starts = cumulative[rows, symbols]
+    frequencies = cumulative[rows, symbols + 1] - starts
+    stripes = [
+        _ans(starts[i : i + model.stripe].tolist(), frequencies[i : i + model.stripe].tolist())
+        for i in range(0, levels.size, model.stripe)
+    ]
+    counts = b"".join(varint(len(words) // 2) for _, words in stripes[:-1])
+    return _header(model) + counts + b"".join(state + words for state, words in stripes)
+
+
+def _header(model: Model) -> bytes:
+    forms = model.shape | len(model.neighbours) << 3 | len(model.contexts) << 5
+    header = struct.pack("<bBBB", model.centre, model.reach, model.spread, forms) + varint(model.stripe)
+    for near in model.neighbours:
+        header += varint(near.distance) + struct.pack("<b", near.weight)
+    if model.contexts:
+        header += bytes([model.slope, model.size])
+    for context in model.contexts:
+        header += varint(context.distance) + bytes([context.shift | context.weight << 4])
+    return header
+
+
+def _ans(starts: list[int], frequencies: list[int]) -> tuple[bytes, bytes]:
+    """The state and words from which the decoder gets a stripe: its steps, backwards."""
+    state, words = LOW, []
+    for start, frequency in zip(reversed(starts), reversed(frequencies), strict=True):
+        if state >= frequency << 30 - PRECISION:
             words.append(state & 0xFFFF)
             state >>= 16
-        quotient, rest = divmod(state, frequency[symbol])
-        states[lane] = (quotient << precision) + below[symbol] + rest
-    return np.array(states, "<u4"), np.array(words[::-1], "<u2")
+        quotient, rest = divmod(state, frequency)
+        state = (quotient << PRECISION) + start + rest
+    return struct.pack("<I", state), struct.pack(f"<{len(words)}H", *reversed(words))

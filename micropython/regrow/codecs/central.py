@@ -37,7 +37,7 @@ class Decoder:
         self._reader = reader
         self._body = reader.position
         self._scratch = scratch
-        scratch.plan(2 * _DRAWS, 0, 0)
+        scratch.plan(2 * _DRAWS)
 
     @property
     def scale_bits(self):

@@ -1,0 +1,180 @@
+"""What codec grid expects of the next level: where it lies, how far off it may be, and the residuals' code.
+
+docs/pack-format.md, "Codec 2, grid", has the rules. All numbers are integers, so every device agrees.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from regrow.errors import PackError
+from regrow.reader import Reader
+
+PRECISION = 13
+TOTAL = 1 << PRECISION
+"""The frequencies of all residuals add up to this."""
+
+SHAPES = (
+    (30583, 32788, 32588),
+    (31173, 32776, 32513),
+    (31465, 32772, 32513),
+    (31760, 32768, 32767),
+    (32007, 32764, 32767),
+    (32255, 32759, 32767),
+    (32506, 32753, 32767),
+    (32758, 32748, 32767),
+)
+"""Densities with tails from heavy to Gaussian: their first ratio, how it changes, and its most; / 2^15."""
+
+MANTISSAS = tuple(round(2 ** (15 - j / 8)) for j in range(8))
+"""The octave in eighths, downward."""
+
+MOST_STRIPE = 65535
+LEAST_STRIPE = 16
+FARTHEST_LEVEL = 20480
+FARTHEST_SIZE = 4096
+LARGEST_SIZE = 1023
+CLASSES = 16
+PHASES = 4
+
+_GRID = 512
+Numbers = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A level so many weights before helps to predict: its weight is in 1/64."""
+
+    distance: int
+    weight: int
+
+
+@dataclass(frozen=True)
+class Context:
+    """A running average of the residuals' sizes that moves in steps of `distance` weights.
+
+    It goes 1/2^shift of the way to each new size, and has `weight` 16ths of a say in the expected size.
+    """
+
+    distance: int
+    shift: int
+    weight: int
+
+
+@dataclass(frozen=True)
+class Model:
+    """The model of one tensor, as it stands at the start of its body."""
+
+    centre: int
+    reach: int
+    spread: int
+    shape: int
+    stripe: int
+    neighbours: tuple[Neighbour, ...] = ()
+    contexts: tuple[Context, ...] = ()
+    slope: int = 0
+    size: int = 0
+
+    @classmethod
+    def parse(cls, reader: Reader) -> "Model":
+        """Raises PackError for any field out of its range."""
+        centre, reach, spread, forms = reader.i8(), reader.u8(), reader.u8(), reader.u8()
+        stripe = reader.varint()
+        shape, many, more = forms & 7, forms >> 3 & 3, forms >> 5
+        neighbours = tuple(Neighbour(reader.varint(), reader.i8()) for _ in range(many))
+        contexts: tuple[Context, ...] = ()
+        slope = size = 0
+        if more:
+            slope, size = reader.u8(), reader.u8()
+            contexts = tuple(_context(reader) for _ in range(more))
+        model = cls(centre, reach, spread, shape, stripe, neighbours, contexts, slope, size)
+        model.check()
+        return model
+
+    def check(self) -> None:
+        """Raises PackError for any field out of its range."""
+        if not (1 <= self.reach <= 128 and self.spread < 128 and self.slope < 16 and self.size <= 120):
+            raise PackError("reach, spread, slope or size of grid weights are out of range")
+        if not LEAST_STRIPE <= self.stripe <= MOST_STRIPE:
+            raise PackError(f"stripes of {self.stripe} grid weights are out of range")
+        if not all(1 <= each.distance <= FARTHEST_LEVEL for each in self.neighbours):
+            raise PackError("a neighbour of grid weights is out of range")
+        fine = all(1 <= each.distance <= FARTHEST_SIZE for each in self.contexts)
+        if len(self.contexts) > 2 or not fine or sum(each.weight for each in self.contexts) > 16:
+            raise PackError("a context of grid weights is out of range")
+
+    @property
+    def farthest(self) -> int:
+        """How many weights back the model looks."""
+        distances = [near.distance for near in self.neighbours] + [each.distance for each in self.contexts]
+        return max(distances, default=0)
+
+    @property
+    def rows(self) -> int:
+        """How many codes of residuals there are: `below` takes less than this."""
+        return CLASSES * PHASES if self.contexts else PHASES
+
+    @property
+    def first_size(self) -> int:
+        """What contexts expect at first, in 1/256 of a level: 2^(size/8)."""
+        return MANTISSAS[-self.size % 8] >> (15 - -(-self.size // 8))
+
+    @property
+    def rest(self) -> int:
+        """What `first_size` adds to 16 times the expected size."""
+        return (16 - sum(each.weight for each in self.contexts)) * self.first_size
+
+    def classes(self) -> npt.NDArray[np.int64]:
+        """The class of every expected size below 2^16, times PHASES: half octaves around the first size."""
+        octaves = _half_octaves() - int(_half_octaves()[self.first_size])
+        return np.clip(octaves + CLASSES // 2, 0, CLASSES - 1) * PHASES
+
+    def below(self, row: int) -> Numbers:
+        """Of residuals -reach to reach + 1 the frequencies before each; row: class * PHASES + phase + 2."""
+        exponent = self.spread
+        if self.contexts:
+            exponent = min(max(exponent + self.slope * (row // PHASES - CLASSES // 2), 0), 127)
+        return below(self.shape, exponent, row % PHASES - 2, self.reach)
+
+
+def _context(reader: Reader) -> Context:
+    distance, both = reader.varint(), reader.u8()
+    return Context(distance, both & 15, both >> 4)
+
+
+@lru_cache(1)
+def _half_octaves() -> Numbers:
+    """2 log2 of every number below 2^16, rounded down; 0 of 0."""
+    numbers = np.arange(1 << 16)
+    octaves = np.maximum(np.frexp(numbers)[1] - 1, 0)
+    return np.asarray(2 * octaves + (numbers >= 46341 >> (15 - octaves)), np.int64)
+
+
+@lru_cache(len(SHAPES))
+def _half(shape: int) -> Numbers:
+    """The share of one side, / 2^15, within k 32nds of the spread, k from 0 to 512."""
+    ratio, change, most = SHAPES[shape]
+    density, sums = 1 << 15, [0]
+    for _ in range(_GRID):
+        sums.append(sums[-1] + density)
+        density = density * ratio >> 15
+        ratio = min(ratio * change >> 15, most)
+    unit = sums[-1] >> 9
+    return np.array([min((each << 6) // unit, 1 << 15) for each in sums])
+
+
+@lru_cache(4096)
+def below(shape: int, exponent: int, phase: int, reach: int) -> Numbers:
+    """As `Model.below`, of a spread of 2^(exponent/8 - 4) levels around a place phase / 4 off a level."""
+    residuals = np.arange(-reach, reach + 2)
+    places = 4 * residuals - 2 - phase
+    fine = np.abs(places) * MANTISSAS[exponent & 7] >> (4 + (exponent >> 3))
+    half, at = _half(shape), np.minimum(fine >> 4, _GRID - 1)
+    share = np.where(fine >> 4 < _GRID, half[at] + ((half[at + 1] - half[at]) * (fine & 15) >> 4), 1 << 15)
+    share = (1 << 15) + np.sign(places) * share
+    below = residuals + reach + ((share * (TOTAL - 2 * reach - 1)) >> 16)
+    below[0], below[-1] = 0, TOTAL
+    below.flags.writeable = False
+    return below

@@ -1,0 +1,201 @@
+"""docs/pack-format.md, "Codec 2, grid", read word by word in plain Python, one weight after the other."""
+
+# ruff: noqa: PLR0917 (a model's fields, in their order)
+import struct
+from array import array
+
+SHAPES = (
+    (30583, 32788, 32588),
+    (31173, 32776, 32513),
+    (31465, 32772, 32513),
+    (31760, 32768, 32767),
+    (32007, 32764, 32767),
+    (32255, 32759, 32767),
+    (32506, 32753, 32767),
+    (32758, 32748, 32767),
+)
+MANTISSAS = (32768, 30048, 27554, 25268, 23170, 21247, 19484, 17867)
+
+
+def varint(value):
+    low = b""
+    while value > 127:
+        low += bytes([value & 127 | 128])
+        value >>= 7
+    return low + bytes([value])
+
+
+def half_octaves(value):
+    octave = 15
+    while octave and value < 1 << octave:
+        octave -= 1
+    return 2 * octave + (value >= 46341 >> (15 - octave))
+
+
+def shares(shape):
+    ratio, change, most = SHAPES[shape]
+    density, sums = 1 << 15, array("I", [0])
+    for _ in range(512):
+        sums.append(sums[-1] + density)
+        density = density * ratio >> 15
+        ratio = min(ratio * change >> 15, most)
+    unit = sums[-1] >> 9
+    return array("H", (min(1 << 15, (each << 6) // unit) for each in sums))
+
+
+class Model:
+    """`near`: (distance, weight) pairs; `contexts`: (distance, shift, weight) triples."""
+
+    def __init__(self, centre, reach, spread, shape, stripe, near=(), contexts=(), slope=0, size=0):
+        self.centre, self.reach, self.spread, self.shape, self.stripe = centre, reach, spread, shape, stripe
+        self.near, self.contexts, self.slope, self.size = near, contexts, slope, size
+        self.shares = shares(shape)
+        self.first = MANTISSAS[-size % 8] >> (15 - (size + 7) // 8)
+        self.levels = array("h")
+        self.averages = [array("H") for _ in contexts]
+
+    @classmethod
+    def parse(cls, body):
+        """The model and where it ends; the body's form is left out."""
+        centre, reach, spread, forms = struct.unpack_from("<bBBB", body)
+        place = 4
+
+        def number():
+            nonlocal place
+            value = shift = 0
+            while True:
+                value |= (body[place] & 127) << shift
+                shift += 7
+                place += 1
+                if body[place - 1] < 128:
+                    return value
+
+        stripe = number()
+        near, contexts, slope, size = [], [], 0, 0
+        for _ in range(forms >> 3 & 3):
+            distance = number()
+            near.append((distance, struct.unpack_from("<b", body, place)[0]))
+            place += 1
+        if forms >> 5:
+            slope, size = body[place], body[place + 1]
+            place += 2
+        for _ in range(forms >> 5):
+            distance = number()
+            contexts.append((distance, body[place] & 15, body[place] >> 4))
+            place += 1
+        return cls(centre, reach, spread, forms & 7, stripe, near, contexts, slope, size), place
+
+    def header(self):
+        forms = self.shape | len(self.near) << 3 | len(self.contexts) << 5
+        data = struct.pack("<bBBB", self.centre, self.reach, self.spread, forms) + varint(self.stripe)
+        for distance, weight in self.near:
+            data += varint(distance) + struct.pack("<b", weight)
+        if self.contexts:
+            data += bytes([self.slope, self.size])
+        for distance, shift, weight in self.contexts:
+            data += varint(distance) + bytes([shift | weight << 4])
+        return data
+
+    def back(self, distance, values, otherwise):
+        """What stands `distance` before the next weight, unless the stripes hide it."""
+        i = len(self.levels)
+        if i < distance or i % self.stripe < distance % self.stripe:
+            return otherwise
+        return values[i - distance]
+
+    def expect(self):
+        """Look at what there is before the next weight."""
+        e = 8
+        for distance, weight in self.near:
+            e += weight * (self.back(distance, self.levels, self.centre) - self.centre)
+        self.expected = e >> 4
+        self.nearest = (self.expected + 2) >> 2
+        total = (16 - sum(weight for _, _, weight in self.contexts)) * self.first
+        self.before = []
+        for k, (distance, _, weight) in enumerate(self.contexts):
+            self.before.append(self.back(distance, self.averages[k], self.first))
+            total += weight * self.before[-1]
+        octaves = min(max(half_octaves(total >> 4) - half_octaves(self.first), -8), 7)
+        self.exponent = min(max(self.spread + self.slope * octaves, 0), 127) if self.contexts else self.spread
+
+    def below(self, residual):
+        """The frequencies before a residual."""
+        if residual == -self.reach:
+            return 0
+        if residual == self.reach + 1:
+            return 8192
+        b = 4 * residual - 2 - (self.expected - 4 * self.nearest)
+        u = abs(b) * MANTISSAS[self.exponent % 8] >> (4 + self.exponent // 8)
+        k = u >> 4
+        share = 32768
+        if k < 512:
+            share = self.shares[k] + ((self.shares[k + 1] - self.shares[k]) * (u & 15) >> 4)
+        share = 32768 + (share if b > 0 else -share)
+        return residual + self.reach + (share * (8191 - 2 * self.reach) >> 16)
+
+    def residual(self, level):
+        return (level - self.centre - self.nearest + 128) % 256 - 128
+
+    def take(self, residual):
+        level = (self.centre + self.nearest + residual + 128) % 256 - 128
+        size = min(abs(4 * (level - self.centre) - self.expected), 1023) << 6
+        for k, (_, shift, _) in enumerate(self.contexts):
+            self.averages[k].append(self.before[k] + ((size - self.before[k]) >> shift))
+        self.levels.append(level)
+
+
+def encode(model, levels):
+    """The body of these levels: the decoder's steps backwards."""
+    starts, frequencies = array("H"), array("H")
+    for level in levels:
+        model.expect()
+        residual = model.residual(level)
+        starts.append(model.below(residual))
+        frequencies.append(model.below(residual + 1) - starts[-1])
+        model.take(residual)
+    counts, stripes = b"", b""
+    for start in range(0, len(levels), model.stripe):
+        state, words = 1 << 14, []
+        for i in range(min(start + model.stripe, len(levels)) - 1, start - 1, -1):
+            frequency = frequencies[i]
+            if state >= frequency << 17:
+                words.append(state & 0xFFFF)
+                state >>= 16
+            state = (state // frequency << 13) + starts[i] + state % frequency
+        words.reverse()
+        if start + model.stripe < len(levels):
+            counts += varint(len(words))
+        stripes += struct.pack(f"<I{len(words)}H", state, *words)
+    return bytes([1]) + model.header() + counts + stripes
+
+
+def decode(body, count):
+    """The levels of a body that keeps to the format; AssertionError otherwise."""
+    if body[0] == 0:
+        assert len(body) == 2
+        return list(struct.unpack_from("<b", body, 1)) * count
+    model, place = Model.parse(body[1:])
+    place += 1
+    for _ in range((count - 1) // model.stripe):
+        while body[place] > 127:
+            place += 1
+        place += 1
+    state = 1 << 14
+    for i in range(count):
+        if i % model.stripe == 0:
+            assert state == 1 << 14
+            (state,) = struct.unpack_from("<I", body, place)
+            place += 4
+        model.expect()
+        slot, residual = state & 8191, -model.reach
+        while model.below(residual + 1) <= slot:
+            residual += 1
+        below = model.below(residual)
+        state = (model.below(residual + 1) - below) * (state >> 13) + slot - below
+        if state < 1 << 14:
+            state = state << 16 | struct.unpack_from("<H", body, place)[0]
+            place += 2
+        model.take(residual)
+    assert state == 1 << 14
+    assert place == len(body)
+    return list(model.levels)
