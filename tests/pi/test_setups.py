@@ -24,7 +24,7 @@ EVAL = HERE.parents[1] / "demo" / "digits_eval.npz"
 LITERT = ("ai_edge_litert", "tflite_runtime")
 SETUP = os.environ.get("REGROW_SETUP", "ai_edge_litert")
 # SHA-256 of the int8 outputs on all samples
-OUTPUTS = "79ebf151d4bb6bd8b7539b519cbb8758492496c3045049a9030184f0192a40e8"
+OUTPUTS = "eec10428d8ae85603c2afc849299d6b06da0811dfd3ae74f73371b12e779a615"
 
 
 @pytest.fixture(scope="module")
