@@ -129,7 +129,6 @@ def test_samples_that_do_not_fit(tmp_path: Path, capsys: Stderr) -> None:
 
     assert "no array x" in sentence(samples=x, y=y)
     assert "(8, 7, 1)" in sentence(x=x[:, :, 1:], y=y)
-    assert "no labels" in sentence(x=x)
     assert "0..9" in sentence(x=x, y=y.astype(int) + 1)
     assert "at least 10" in sentence(x=x[:5], y=y[:5])
 

@@ -48,7 +48,7 @@ def test_auto(inputs: tuple[int, ...], outputs: tuple[int, ...], y: np.ndarray, 
 @pytest.mark.parametrize(
     ("metric", "y", "says"),
     [
-        ("auto", None, "no labels"),
+        ("auc", None, "no labels"),
         ("auc", np.array([0, 1]), "output has the shape"),
         ("top1", np.array([0.5, 1.0]), "integer class"),
         ("top1", np.array([3, 10]), r"3\.\.10"),

@@ -11,8 +11,9 @@ from typing import Any
 from regrow.errors import InputError
 from regrow.pack import ROLE_WEIGHTS, USE_BOTH, USE_EXECUTOR, USE_LITERT
 
-from regrow_host import assemble, console, job, keys, metrics, plans, sources
+from regrow_host import assemble, console, executors, job, keys, metrics, plans, sources
 from regrow_host.encode import central
+from regrow_host.executors import Executor
 from regrow_host.job import Job, Plan
 from regrow_host.metrics import Comparison
 from regrow_host.options import Layer, Way
@@ -28,7 +29,7 @@ RUNTIMES = {USE_LITERT: "litert", USE_EXECUTOR: "executor", USE_BOTH: "both"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("model", type=Path, metavar="MODEL.tflite")
-    add("--data", type=Path, required=True, metavar="EVAL.npz", help="samples x in real units and labels y")
+    add("--data", type=Path, required=True, metavar="EVAL.npz", help="samples x in real units, labels y")
     add("--calib", type=Path, metavar="CALIB.npz", help="unlabelled samples x (default: a part of --data)")
     add("-o", "--output", type=Path, required=True, metavar="OUT.rgp")
     add("--codec", choices=CODECS, default="auto")
@@ -59,6 +60,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--name", help="of the model (default: the file's)")
     add("--version", type=int, default=1, help="counter, must grow from release to release (default 1)")
     add("--key", type=Path, help="private key to sign with (default: yours)")
+    add(
+        "--executor",
+        metavar="processes|dask://HOST:PORT",
+        help="where to search (default: the cores of this machine)",
+    )
     add("--seed", type=int, default=0, help="of splits and grown weights (default 0)")
     add("--json", action="store_true", help="print the result as JSON")
 
@@ -115,7 +121,10 @@ def compress(args: argparse.Namespace) -> dict[str, Any]:
     planner = Planner(
         work, plans.select(work, args.layers or ("dense" if args.codec == "central" else "all"))
     )
-    plan, drops = plans.take(work, _plans(planner, args), forced=args.batch_size is not None)
+    where = args.executor or ("processes" if work.heavy else "here")
+    with executors.open_executor(where) as executor:
+        chosen = _plans(planner, args, executor)
+        plan, drops = plans.take(work, chosen, forced=args.batch_size is not None)
     head, parts = assemble.write(work, plan, args.output, name, args.version, key=key)
     sources.remember(head.id, work.source)
     size = len(head.data) + sum(len(part.data) for part in parts)
@@ -129,6 +138,7 @@ def compress(args: argparse.Namespace) -> dict[str, Any]:
         "ratio": len(work.source) / size,
         **asdict(drops[0]),
         "runtimes": _runtimes(work, drops),
+        "labels": work.held_out.labelled,
         "batch_size": plan.batch_size,
         "tried": [asdict(trial) for trial in planner.trials],
         "layers": [_layer(layer, plan, weights) for layer in work.layers],
@@ -145,12 +155,12 @@ def _pack_name(args: argparse.Namespace) -> str:
     return name
 
 
-def _plans(planner: Planner, args: argparse.Namespace) -> Iterator[Plan]:
+def _plans(planner: Planner, args: argparse.Namespace, executor: Executor) -> Iterator[Plan]:
     """The plans of the chosen codec, from the fewest bytes to the safest."""
     if args.codec == "raw":
         yield planner.exact()
     elif args.codec != "central":
-        yield from planner.priced(every_codec=args.codec == "auto")
+        yield from planner.priced(args.codec == "auto", executor)
     else:
         way = Way(UNITS[args.unit], RESTORATIONS[args.restore], seed=args.seed)
         if args.unit == "batch" and args.batch_size is None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import regrow
-from regrow.errors import BackendError, InputError
+from regrow.errors import BackendError, InputError, RegrowError
 from regrow.pack import Pack
 
 from regrow_host import console, data, metrics, sources
@@ -46,24 +46,24 @@ def evaluate(
     with open_trusted(path) as pack, regrow.load(pack, backend) as network:
         shapes = network.inputs[0].shape, network.outputs[0].shape
         judge = Judge.of(data.load_npz(samples), metric, shapes, samples)
-        own = _outputs(judge, "the pack", network.predict)
-        result = {
-            "metric": judge.metric,
-            "samples": len(judge.samples),
-            "backend": network.backend,
-            "source": None,
-            "pack": judge.figure(own),
-            "drop": None,
-            "low": None,
-            "high": None,
-        }
         runner = _source(pack, source)
-    if runner is None:
+        if runner and (runner.input_shape, runner.output_shape) != shapes:
+            raise InputError(
+                f"{source} is not the source of this pack: its inputs or outputs have other shapes"
+            )
+        if not (runner or judge.labelled):
+            raise InputError(f"{samples} has no labels y, and the source of this pack is not known: give one")
+        own = _outputs(judge, "the pack", network.predict)
+    reference = _outputs(judge, "the source", runner) if runner else None
+    if reference is not None and not judge.labelled:
+        console.warn("the data has no labels y: the drop is the disagreement with the source")
+        judge = judge.answered(reference)
+    result = {"metric": judge.metric, "samples": len(judge.samples), "backend": network.backend}
+    if reference is None:
         console.warn("the source of this pack is not known here: give it by --source to see the drop")
-        return result
-    if (runner.input_shape, runner.output_shape) != shapes:
-        raise InputError(f"{source} is not the source of this pack: its inputs or outputs have other shapes")
-    return result | asdict(judge.compare(_outputs(judge, "the source", runner), own))
+        unknown = dict.fromkeys(("drop", "low", "high"))
+        return result | {"source": None, "pack": judge.figure(own), **unknown}
+    return result | asdict(judge.compare(reference, own))
 
 
 def _source(pack: Pack, path: Path | None) -> Runner | None:
@@ -74,7 +74,7 @@ def _source(pack: Pack, path: Path | None) -> Runner | None:
         return Runner(path.read_bytes())
     except OSError as error:
         raise InputError(f"cannot read the model {path}: {error.strerror}") from None
-    except BackendError as error:
+    except RegrowError as error:
         raise BackendError(f"{path}: {error}") from None
 
 

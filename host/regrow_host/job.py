@@ -1,24 +1,25 @@
 """What one compression works on: the networks, their layers, and the samples that search and judge."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from regrow.errors import InputError, RegrowError
 from regrow.pack import USE_EXECUTOR, USE_LITERT
 
-from regrow_host import console, data, lower, operators, quantize, rounding, tflite
+from regrow_host import calibration, console, data, lower, operators, quantize, rounding, tflite
 from regrow_host.data import Samples
-from regrow_host.judge import Judge
+from regrow_host.judge import Judge, divergence
 from regrow_host.layers import INTEGERS, Network
 from regrow_host.metrics import Comparison
 from regrow_host.options import Floats, Layer, Option
 from regrow_host.runner import Runner
 
+HEAVY = 2e8
+"""Multiplications in a pass of all calibration samples."""
 RANGE_INPUTS = 256
 """From which the ranges of int8 activations are taken."""
-FEW_CALIBRATION_INPUTS = 50
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,11 @@ class Bench:
         """Per network, source against what grows from the plan."""
         return [self._compare(each, each.with_options(plan.chosen)) for each in self.networks]
 
-    def expected(self, plan: Plan) -> float:
-        """The drop of the first network that is to be expected, in points."""
-        network = self.networks[0]
-        outputs = self.judge.outputs(Runner(network.with_options(plan.chosen)))
-        return self.judge.expected_drop(self._source, outputs)
+    def expected(self, chosen: dict[int, Option]) -> tuple[float, float]:
+        """Of the first network: how far its outputs move, and the drop that is to be expected, in points."""
+        outputs = self.judge.outputs(Runner(self.networks[0].with_options(chosen)))
+        moved = divergence(self.judge.metric, self._source, outputs)
+        return moved, self.judge.expected_drop(self._source, outputs)
 
     def holds(self, drops: Sequence[Comparison]) -> bool:
         """Whether the first networks, as many as drops are given, lose no more than they may."""
@@ -81,7 +82,13 @@ class Job:
     held_out: Judge
     max_drop: float
     seed: int
+    aware: bool = True
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def heavy(self) -> bool:
+        """Whether a search is worth processes of its own, which take seconds to begin."""
+        return rounding.effort(tflite.read(self.source)) * len(self.calibration) > HEAVY
 
     def warn(self, sentence: str) -> None:
         self.warnings.append(sentence)
@@ -98,20 +105,27 @@ def prepare(
     """Read model and samples, split, quantize. Raises RegrowError in one sentence for what cannot be used."""
     source = _read_model(model)
     runner = Runner(source)
-    judge = Judge.of(data.load_npz(samples), metric, (runner.input_shape, runner.output_shape), samples)
-    searching, held_out = data.split(judge.samples, seed, samples)
-    calibrating = (
-        data.fit(data.load_npz(calib), runner.input_shape, calib, grouped=True) if calib else searching
+    shapes = runner.input_shape, runner.output_shape
+    judge = Judge.of(data.load_npz(samples), metric, shapes, samples)
+    unlabelled = judge.samples.y is None
+    if unlabelled:
+        judge = judge.answered(judge.outputs(runner))
+    searching, held_out = map(judge.on, data.split(judge.samples, seed, samples))
+    given = data.fit(data.load_npz(calib), shapes[0], calib, grouped=True) if calib else None
+    inputs, aware, warning = calibration.choose(
+        judge.on(given).inputs if given else None,
+        searching.inputs,
+        rounding.affordable(tflite.read(source)),
+        seed,
+        runner,
     )
-    inputs = Samples(judge.on(replace(calibrating, y=None)).inputs, None)
-    calibration = data.some(inputs, rounding.affordable(tflite.read(source)), seed).x
-    networks = _networks(source, target, data.some(Samples(calibration, None), RANGE_INPUTS, seed).x)
+    networks = _networks(source, target, data.some(Samples(inputs, None), RANGE_INPUTS, seed).x)
     layers = _layers(source, networks)
-    job = Job(source, networks, layers, calibration, judge.on(searching), judge.on(held_out), max_drop, seed)
-    if len(calibration) < FEW_CALIBRATION_INPUTS:
-        job.warn(
-            f"{len(calibration)} calibration samples are few: {FEW_CALIBRATION_INPUTS} or more are safer"
-        )
+    job = Job(source, networks, layers, inputs, searching, held_out, max_drop, seed, aware)
+    if unlabelled:
+        job.warn("the data has no labels y: --max-drop is the disagreement with the source")
+    if warning:
+        job.warn(warning)
     return job
 
 

@@ -1,7 +1,7 @@
 """Judge networks on one set of samples: how far outputs move, and what the metric loses."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +21,15 @@ CHUNK = 256
 
 @dataclass(frozen=True)
 class Judge:
-    """Labelled samples in a model's shape, and the metric they are judged by."""
+    """Samples in a model's shape, and the metric they are judged by.
+
+    Where labels are missing, the source's answers stand for them: a drop is then the disagreement with it.
+    """
 
     metric: str
     samples: Samples
     input_shape: tuple[int, ...]
+    labelled: bool
 
     @classmethod
     def of(
@@ -34,10 +38,16 @@ class Judge:
         """`shapes` are those of the model's input and output. Raises InputError when samples do not fit."""
         takes, gives = shapes
         fitted = data.fit(samples, takes, path, grouped=takes == gives)
-        return cls(metrics.choose(metric, takes, gives, fitted.y), fitted, takes)
+        return cls(metrics.choose(metric, takes, gives, fitted.y), fitted, takes, fitted.y is not None)
 
     def on(self, samples: Samples) -> "Judge":
-        return Judge(self.metric, samples, self.input_shape)
+        return replace(self, samples=samples)
+
+    def answered(self, outputs: Floats) -> "Judge":
+        """The same with the source's answers, from its outputs for all inputs, in place of labels."""
+        outputs = outputs.reshape(len(self.samples), -1)
+        y = outputs.argmax(axis=1) if self.metric in metrics.RANKS else outputs
+        return self.on(Samples(self.samples.x, y))
 
     @property
     def inputs(self) -> Floats:
@@ -68,7 +78,7 @@ class Judge:
 
     def expected_drop(self, source: Floats, pack: Floats) -> float:
         """The drop, from few samples: for hits what is to be expected by the source's own probabilities."""
-        if self.metric in metrics.RANKS:
+        if self.labelled and self.metric in metrics.RANKS:
             return metrics.regret(metrics.RANKS[self.metric], source, pack)
         return self.compare(source, pack).drop
 

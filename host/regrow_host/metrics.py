@@ -7,6 +7,7 @@
 | mae | mean absolute error | 100 * (pack - source) / mean |y - mean(y)|, points of y's spread |
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,10 +39,15 @@ class Comparison:
 def choose(metric: str, inputs: tuple[int, ...], outputs: tuple[int, ...], y: NDArray[Any] | None) -> str:
     """`auto` resolved: auc when the model gives back the shape it takes, mae for float labels, else top1.
 
-    Raises InputError when the labels cannot serve the metric.
+    Without labels the source's answers stand for them: mae when they are one number or have the input's
+    shape, else top1. Raises InputError when the labels cannot serve the metric.
     """
     if y is None:
-        raise InputError("the data has no labels: an array y beside x is needed to measure accuracy")
+        if metric == "auc":
+            raise InputError("the data has no labels: auc needs an array y beside x")
+        return (
+            metric if metric != "auto" else "mae" if inputs == outputs or math.prod(outputs) == 1 else "top1"
+        )
     if metric == "auto":
         reconstructs = inputs == outputs and int(np.prod(inputs)) > 1
         metric = "auc" if reconstructs else "mae" if y.dtype.kind == "f" else "top1"

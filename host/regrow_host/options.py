@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from io import BytesIO
 
 import numpy as np
@@ -83,13 +84,14 @@ def exact(layer: Layer) -> Option:
     if layer.levels is not None:
         levels = raw.encode(layer.levels, scales, layer.inner)
 
-    def parts(uses: int) -> list[tuple[int, bytes]]:
-        if not layer.float_type:
-            return [(uses, levels)]
-        both = [(USE_LITERT, floats), (USE_EXECUTOR, levels)]
-        return [(use, part) for use, part in both if uses & use]
-
+    both = [(USE_LITERT, floats), (USE_EXECUTOR, levels)] if layer.float_type else []
+    parts = partial(_chosen, both, levels)
     return Option("raw", len(floats) + len(levels), layer.levels, scales, layer.values, parts)
+
+
+def _chosen(both: list[tuple[int, bytes]], one: bytes, uses: int) -> list[tuple[int, bytes]]:
+    """Of a part for each of two runtimes those that are used, or the one part for all."""
+    return [(use, part) for use, part in both if uses & use] if both else [(uses, one)]
 
 
 def lossless(layer: Layer) -> Option | None:
@@ -126,7 +128,7 @@ def centralized(layer: Layer, way: Way) -> Option:
     levels = np.empty(layer.values.shape, np.int8)
     weights.read_levels(levels)
     scales = np.array(weights.scales[:1])
-    return Option("central", len(part), levels, scales, values, lambda uses: [(uses, part)])
+    return Option("central", len(part), levels, scales, values, partial(_chosen, [], part))
 
 
 def central_batches(layer: Layer) -> Iterator[Option]:
@@ -146,9 +148,13 @@ def gridded(layer: Layer, levels: Levels, scales: Floats, shift: Doubles | None 
         levels,
         scales,
         values.reshape(layer.values.shape),
-        lambda uses: [(uses, grid.encode(levels, scales, layer.inner))],
+        partial(_encoded, levels, scales, layer.inner),
         shift,
     )
+
+
+def _encoded(levels: Levels, scales: Floats, inner: int, uses: int) -> list[tuple[int, bytes]]:
+    return [(uses, grid.encode(levels, scales, inner))]
 
 
 def grid_size(levels: Levels, scales: int) -> float:

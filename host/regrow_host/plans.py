@@ -1,6 +1,6 @@
 """The plans of each codec, from the fewest bytes to the safest, and which of them is taken."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -8,21 +8,13 @@ import numpy as np
 from regrow.errors import InputError, RegrowError
 from regrow.pack import USE_EXECUTOR
 
-from regrow_host import console, data, options, search, segments, tflite
-from regrow_host.data import Samples
+from regrow_host import console, options, search
+from regrow_host.allocation import Allocation, size
 from regrow_host.encode import central
+from regrow_host.executors import Executor
 from regrow_host.job import Job, Plan
-from regrow_host.judge import divergence
 from regrow_host.metrics import Comparison
 from regrow_host.options import Layer, Option, Way
-from regrow_host.rounding import Rounding
-from regrow_host.runner import Runner
-from regrow_host.search import Candidate
-
-RATING_INPUTS = 128
-STEP_BACK = 1.25
-STEPS_BACK = 6
-"""Before the safest plan: each divides the damage by STEP_BACK once more than the one before."""
 
 
 class DropError(RegrowError):
@@ -92,74 +84,14 @@ class Planner:
             yield self.central(way, found)
             found //= 2
 
-    def priced(self, every_codec: bool) -> Iterator[Plan]:
-        """Per layer the candidate of the best price, from the most damage that the search samples allow."""
+    def priced(self, every_codec: bool, executor: Executor) -> Iterator[Plan]:
+        """Per layer the best choice, from the fewest bytes that the search samples allow to the safest."""
         label = "the best mix of codecs" if every_codec else "grid"
-        rounding, rated = self._rate(every_codec)
-
-        def plan(damage: float) -> Plan:
-            chosen = search.within(rated, damage)
-            fixed = {
-                layer.number: each.option
-                for layer, each in zip(self.selected, chosen, strict=True)
-                if each.option
-            }
-            steps = {
-                layer.number: each.step
-                for layer, each in zip(self.selected, chosen, strict=True)
-                if not each.option
-            }
-            options = fixed | (rounding.options(steps, fixed) if rounding and steps else {})
-            return self._with(label, [options[layer.number] for layer in self.selected])
-
-        # Of two runtimes the first steers: what int8 activations add is noise, which held-out samples judge.
-        bench = self.job.bench(self.job.searching, networks=1)
-        with console.progress() as bar:
-            task = bar.add_task("searching the size", total=search.TRIALS)
-
-            def drop(damage: float) -> float:
-                tried = plan(damage)
-                expected = bench.expected(tried)
-                self.trials.append(Trial(None, tried.size, [expected]))
-                bar.advance(task)
-                return expected
-
-            least, most = search.damages(rated)
-            damage = search.most_damage(least, most, bench.allowed[0], drop)
-        for step in range(STEPS_BACK):
-            if damage <= least:
-                break
-            yield plan(damage)
-            damage /= STEP_BACK ** (step + 1)
-        yield plan(least)
-
-    def _rate(self, every_codec: bool) -> tuple[Rounding | None, list[list[Candidate]]]:
-        """What rounds the layers, if the network can be cut, and per layer its candidates."""
-        others = {layer.number: list(_others(layer, every_codec)) for layer in self.selected}
-        model = tflite.read(self.job.source)
-        if not segments.divisible(model):
-            return None, self._rate_whole(others)
-        if tflite.precision(model) != "int8":
-            model = tflite.read(tflite.to_float32(model))
-        rounding = Rounding(model, self.job.calibration, self.selected, self.job.searching.metric)
-        rated = console.track(rounding.rate(others), "rating the layers", len(self.selected))
-        return rounding, list(rated)
-
-    def _rate_whole(self, others: Mapping[int, Sequence[Option]]) -> list[list[Candidate]]:
-        """Per layer plainly rounded candidates and `others`, each by runs of the whole network."""
-        network = self.job.networks[0]
-        x = data.some(Samples(self.job.calibration, None), RATING_INPUTS, self.job.seed).x
-        before = Runner(network.data)(x)
-
-        def rate(number: int, option: Option) -> Candidate:
-            after = Runner(network.with_options({number: option}))(x)
-            damage = divergence(self.job.searching.metric, before, after)
-            return Candidate(option.size, damage, option=option)
-
-        return [
-            [rate(layer.number, each) for each in [*options.rounded(layer), *others[layer.number]]]
-            for layer in console.track(self.selected, "rating the layers", len(self.selected))
-        ]
+        allocation = Allocation(self.job, self.selected, executor)
+        for chosen in allocation.choices(every_codec):
+            new = list(allocation.tried.items())[len(self.trials) :]
+            self.trials += [Trial(None, size(options), [trial.drop]) for trial, options in new]
+            yield Plan(label, chosen)
 
 
 _UNITS = {central.UNITARY: "the whole network", central.LAYER: "whole layers"}
@@ -175,16 +107,6 @@ def select(job: Job, which: str | frozenset[int]) -> list[Layer]:
     if not selected:
         raise InputError("the model has no dense layers: choose others with --layers")
     return selected
-
-
-def _others(layer: Layer, every_codec: bool) -> Iterator[Option]:
-    """What a layer may be besides rounded on calibration samples."""
-    lossless = options.lossless(layer)
-    if lossless:
-        yield lossless
-    if every_codec:
-        yield options.exact(layer)
-        yield from options.central_batches(layer)
 
 
 def take(job: Job, plans: Iterator[Plan], forced: bool) -> tuple[Plan, list[Comparison]]:

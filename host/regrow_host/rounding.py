@@ -1,7 +1,9 @@
 """Rounding a whole network layer by layer, each on what the rounded layers before it give."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,15 +36,38 @@ def affordable(model: tflite.Model) -> int:
     return min(max(ACTIVATIONS // max(1, values), FEWEST_INPUTS), MOST_INPUTS)
 
 
-class Rounding:
-    """Rounds the layers `selected` of a float32 or an integer network on samples x in real units."""
+def effort(model: tflite.Model) -> float:
+    """Multiplications that one input takes, nearly."""
+    total = 0.0
+    for weights in tflite.weight_tensors(model):
+        operator = model.operators[weights.operator]
+        total += weights.count * math.prod(model.tensors[operator.outputs[0]].shape) / weights.channels
+    return total
 
-    def __init__(self, model: tflite.Model, x: Floats, selected: Sequence[Layer], metric: str) -> None:
-        self._segments = Segments(model)
-        self._layers = {layer.number: layer for layer in selected}
-        self._metric = metric
+
+class Rounding:
+    """Rounds the layers of a float32 or an integer network on samples x in real units.
+
+    Without `aware` the samples only tell damages, and each weight is rounded to its nearest level.
+    """
+
+    def __init__(self, model: bytes, x: Floats, layers: Sequence[Layer], metric: str, aware: bool) -> None:
+        self._model = model
         self._x = x
-        self._begin = self._segments.begin(x)
+        self._layers = {layer.number: layer for layer in layers}
+        self._metric = metric
+        self._aware = aware
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("_segments", "_begin")}
+
+    @cached_property
+    def _segments(self) -> Segments:
+        return Segments(tflite.read(self._model))
+
+    @cached_property
+    def _begin(self) -> State:
+        return self._segments.begin(self._x)
 
     def options(self, steps: Mapping[int, float], fixed: Mapping[int, Option]) -> dict[int, Option]:
         """What becomes of the layers with steps, where others are as `fixed`."""
@@ -60,28 +85,21 @@ class Rounding:
             now = self._segments.step(number, now, changed)
         return found
 
-    def rate(self, others: Mapping[int, Sequence[Option]]) -> Iterator[list[Candidate]]:
-        """Per selected layer its steps and its `others`, each with the damage that it alone does."""
-        stride = max(1, len(self._x) // max(FEWEST_INPUTS, len(self._x) // RATING_SHARE))
+    def candidates(self, others: Mapping[int, Sequence[Option]]) -> dict[int, list[Candidate]]:
+        """Per layer of `others` its steps and the others, each with the damage that it alone does."""
+        found: dict[int, list[Candidate]] = {}
         state = self._begin
-        outputs = None
-        for number in range(len(self._segments.layers)):
-            if number in self._layers:
-                few = {index: array[::stride] for index, array in state.items()}
-                if outputs is None:
-                    outputs = self._segments.finish(number, few, {})
-                patches = self._patches(number, state)
-                yield self._candidates(number, few, outputs, patches, others.get(number, ()))
+        for number in range(max(others) + 1):
+            if number in others:
+                found[number] = self._candidates(number, state, others[number])
             state = self._segments.step(number, state, {})
+        return found
 
-    def _candidates(
-        self,
-        number: int,
-        few: State,
-        outputs: Floats,
-        patches: Floats | None,
-        others: Sequence[Option],
-    ) -> list[Candidate]:
+    def _candidates(self, number: int, state: State, others: Sequence[Option]) -> list[Candidate]:
+        stride = max(1, len(self._x) // max(FEWEST_INPUTS, len(self._x) // RATING_SHARE))
+        few = {index: array[::stride] for index, array in state.items()}
+        outputs = self._segments.finish(number, few, {})
+
         def damage(option: Option) -> float:
             changed = self._changed(number, option)
             return divergence(self._metric, outputs, self._segments.finish(number, few, changed))
@@ -90,6 +108,7 @@ class Rounding:
         steps, sizes = _sizes(layer)
         bits = 8 * sizes / layer.values.size
         tried = sorted({int(np.argmax(bits <= most)) for most in BITS if bits.min() <= most} or {0})
+        patches = self._patches(number, state)
         probes = [self._rounded(number, steps[at], patches, patches) for at in tried]
         rated = _interpolated(steps, steps[tried], np.array([damage(each) for each in probes]))
         shares = np.array([each.size for each in probes]) / sizes[tried]
@@ -119,6 +138,8 @@ class Rounding:
         return tflite.changed(model, [weights], {weights.tensor: new})
 
     def _patches(self, number: int, state: State) -> Floats | None:
+        if not self._aware:
+            return None
         taken = self._segments.input(number, state)
         return gptq.patches(taken, self._segments.operator(number), self._segments.layers[number])
 

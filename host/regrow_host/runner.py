@@ -19,12 +19,14 @@ Array = NDArray[Any]
 Predict = Callable[[Floats], Floats]
 """(n, *input shape) -> (n, *output shape), without the batch axis, both in real units."""
 
+THREADS = os.cpu_count() or 1
+"""That a network runs on; 1 in worker processes."""
 FEWEST = 8
 """Samples worth an interpreter of their own."""
 
 
 class Engine:
-    """A `.tflite` with an interpreter per thread (default: per core); numbers as the network has them.
+    """A `.tflite` with an interpreter per thread (default: THREADS); numbers as the network has them.
 
     `reference` takes TFLite's reference kernels, which the tile executor equals bit for bit, instead of the
     optimized ones. Raises BackendError.
@@ -32,7 +34,7 @@ class Engine:
 
     def __init__(self, data: bytes, reference: bool = False, threads: int | None = None) -> None:
         self._data = data
-        self._threads = threads or os.cpu_count() or 1
+        self._threads = threads or THREADS
         self._kernels = OpResolverType.BUILTIN_REF if reference else OpResolverType.AUTO
         self._interpreters = [self._open()]
         self.inputs: list[dict[str, Any]] = self._interpreters[0].get_input_details()

@@ -1,23 +1,31 @@
 """The search: per layer the option with the fewest bytes whose damage the accuracy bears."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from regrow_host.options import Option
+
+Doubles = NDArray[np.float64]
 
 REFINEMENTS = 8
 PRICES = 1e-6, 1e18
 """Bytes for a unit of damage: at one end bytes alone decide, at the other damage alone."""
 PRICE_BISECTIONS = 60
-TRIALS = 8
-CLOSE = 1.1
-FARTHEST = 16.0
-AIM = 0.95
-FINEST = 1e-6
-
-Result = TypeVar("Result")
+TRIALS = 7
+FEWEST_ROUNDS = 3
+FIRST_BITS = 3
+SPREADS = 3.0, 1.3, 1.1
+"""How far a round's damages lie from their middle."""
+FAR, FARTHEST = 1.5, 16.0
+AIM = 0.9
+LEAST_POWER, MOST_POWER = 0.5, 2.0
+DROP = 0.01
+"""Points, below which drops do not differ."""
+TINY = 1e-12
 
 
 @dataclass(frozen=True)
@@ -62,31 +70,110 @@ def _total(chosen: Sequence[Candidate]) -> float:
     return sum(each.damage for each in chosen)
 
 
-def most_damage(least: float, most: float, allowed: float, drop: Callable[[float], float]) -> float:
-    """The most damage found whose `drop` is within `allowed`; `least` if none is.
+@dataclass(frozen=True)
+class Trial:
+    """What came of a damage that was to be: how far the outputs did move, and the drop to be expected."""
 
-    Drops go by a power of the damage, nearly. The last two trials tell where the next one should be (secant
-    method on logarithms), between the most damage that held and the least that did not.
+    damage: float
+    divergence: float
+    drop: float
+
+
+def rounds(workers: int) -> int:
+    """How many rounds of as many trials as there are workers a search takes."""
+    return max(FEWEST_ROUNDS, -(-TRIALS // workers))
+
+
+def damages_to_try(
+    layers: Sequence[Sequence[Candidate]], trials: Sequence[Trial], allowed: float, count: int, spread: float
+) -> list[float]:
+    """`count` damages, to both sides of the one that should bring the drop to what is allowed; in the
+    beginning of that of FIRST_BITS a weight.
     """
-    low, high, found = least, most, least
-    damage = math.sqrt(max(least, most * FINEST) * most)
-    power, last = 1.0, (0.0, 0.0)
-    for _ in range(TRIALS):
-        measured = drop(damage)
-        if measured <= allowed:
-            low = found = damage
+    least, most = damages(layers)
+    middle = _aim(trials, allowed) if trials else _first_damage(layers)
+    found = []
+    for i in range(count):
+        place = (2 * i + 1) / count - 1 if count > 1 else 0.0
+        found.append(min(max(middle * spread**place, least, TINY), max(most, TINY)))
+    return sorted(set(found) - {each.damage for each in trials})
+
+
+def settled(layers: Sequence[Sequence[Candidate]], trials: Sequence[Trial], allowed: float) -> bool:
+    """Whether a trial holds and much more damage should not, or none can."""
+    least, most = damages(layers)
+    best = held(trials, allowed)
+    if best is None:
+        return min(each.damage for each in trials) <= max(least, TINY)
+    return _aim(trials, allowed) <= best.damage * FAR or best.damage >= most
+
+
+def _aim(trials: Sequence[Trial], allowed: float) -> float:
+    """The damage that should bring the drop to a little less than what is allowed."""
+    wanted = max(_inverse(_drops(trials, allowed), AIM * max(allowed, DROP)), TINY)
+    damage = _inverse(_power_law(*_columns(trials, "damage", "divergence"), math.log(wanted)), wanted)
+    tried = [each.damage for each in trials]
+    return min(max(damage, min(tried) / FARTHEST), max(tried) * FARTHEST)
+
+
+def held(trials: Iterable[Trial], allowed: float) -> Trial | None:
+    """The trial of the most damage whose drop should be within `allowed` by what all of them tell.
+
+    Single drops are noisy, divergences hardly: the best of many drops would be one that was lucky.
+    """
+    trials = sorted(trials, key=lambda each: each.damage)
+    if not trials:
+        return None
+    power, factor = _drops(trials, allowed)
+    holding = [
+        each
+        for each in trials
+        if each.drop <= 0
+        or (factor * each.divergence**power <= max(allowed, DROP) and each.drop <= 2 * allowed)
+    ]
+    return max(holding, key=lambda each: each.damage, default=None)
+
+
+def _drops(trials: Sequence[Trial], allowed: float) -> tuple[float, float]:
+    """Power and factor of drops over divergences."""
+    return _power_law(*_columns(trials, "divergence", "drop"), math.log(max(allowed, DROP)))
+
+
+def _columns(trials: Sequence[Trial], x: str, y: str) -> tuple[Doubles, Doubles]:
+    least = {"damage": TINY, "divergence": TINY, "drop": DROP}
+    return (
+        np.log([max(getattr(each, x), least[x]) for each in trials]),
+        np.log([max(getattr(each, y), least[y]) for each in trials]),
+    )
+
+
+def _power_law(x: Doubles, y: Doubles, aim: float) -> tuple[float, float]:
+    """exp(y) as factor * exp(x)^power: least squares, where those of a y near `aim` weigh most."""
+    weights = 1 / (1 + np.square(y - aim))
+    weights /= weights.sum()
+    x0, y0 = weights @ x, weights @ y
+    variance = weights @ np.square(x - x0)
+    power = float(weights @ ((x - x0) * (y - y0)) / variance) if variance > 0 else 1.0
+    power = min(max(power, LEAST_POWER), MOST_POWER)
+    return power, math.exp(y0 - power * x0)
+
+
+def _inverse(law: tuple[float, float], value: float) -> float:
+    power, factor = law
+    return float((value / factor) ** (1 / power))
+
+
+def _first_damage(layers: Sequence[Sequence[Candidate]]) -> float:
+    """That of about FIRST_BITS a weight, of which the finest candidate has 8."""
+    most = FIRST_BITS / 8 * sum(max(each.size for each in candidates) for candidates in layers)
+    lowest, highest = PRICES
+    for _ in range(PRICE_BISECTIONS):
+        price = math.sqrt(lowest * highest)
+        if sum(each.size for each in cheapest(layers, price)) <= most:
+            lowest = price
         else:
-            high = damage
-        if high <= low * CLOSE:
-            break
-        if min(*last, measured) > 0 and last[0] != damage:
-            power = math.log(measured / last[1]) / math.log(damage / last[0])
-        last = damage, measured
-        factor = (AIM * allowed / measured) ** (1 / min(max(power, 1 / 3), 3)) if measured > 0 else FARTHEST
-        damage *= min(max(factor, 1 / FARTHEST), FARTHEST)
-        if not low < damage < high:
-            damage = math.sqrt(max(low, high * FINEST) * high)
-    return found
+            highest = price
+    return _total(cheapest(layers, lowest))
 
 
 def threshold(largest: int, holds: Callable[[int], bool]) -> int | None:
