@@ -75,8 +75,10 @@ class Allocation:
         for step in range(1, STEPS_BACK + 1):
             damage /= STEP_BACK**step
             if damage > least:
-                yield from self._try([damage])
-        yield from self._try([least])
+                yield from list(
+                    self._try([damage])
+                )  # whole, as the executor may be gone when the next is wanted
+        yield from list(self._try([least]))
 
     def _work(self, every_codec: bool) -> Work:
         job = self.job
