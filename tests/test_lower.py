@@ -111,7 +111,7 @@ def hold_together(data: bytes, count: int) -> None:
     changed = tflite.with_weights(
         data, {each.tensor: tflite.NewWeights(*others[each.number]) for each in lowered.weights}
     )
-    graph = parse(graph_bytes(lowered, {number: scales for number, (_, scales) in others.items()}))
+    graph = parse(graph_bytes(lower(tflite.read(changed))))
     expected = reference(changed, x)
     np.testing.assert_array_equal(execute(graph, others, x), expected)
     np.testing.assert_array_equal(reference(graphmodel.to_tflite(graph, others), x), expected)
@@ -148,16 +148,36 @@ def test_the_shared_int8_models_equal_tflite(shared: Path) -> None:
         hold_together(path.read_bytes(), 3)
 
 
-def test_equal_scales_give_the_same_graph() -> None:
-    lowered = lower(small_network().model())
-    scales = {number: scales for number, (_, scales) in weights_of(lowered).items()}
-    assert graph_bytes(lowered, scales) == graph_bytes(lowered)
+def test_equal_weights_give_the_same_network() -> None:
+    model = small_network().model()
+    same = {
+        each.tensor: tflite.NewWeights(each.levels, each.scales)
+        for each in tflite.weight_tensors(model)
+        if each.levels is not None
+    }
+    changed = tflite.with_weights(tflite.build(model), same)
+    assert graph_bytes(lower(tflite.read(changed))) == graph_bytes(lower(model))
 
 
-def test_a_bias_that_overflows_is_refused() -> None:
-    lowered = lower(small_network().model())
-    with pytest.raises(ModelError, match="does not fit 32 bits"):
-        graph_bytes(lowered, {0: np.full(8, 1e-20, np.float32)})
+def test_biases_take_few_bytes_and_move_no_output_by_a_level() -> None:
+    """Where weights change, biases are rounded to less than a level of the output."""
+    data = small_network().bytes()
+    before, others = lower(tflite.read(data)), {}
+    for each in before.weights:
+        levels, scales = coarser(weights_of(before), 1.7)[each.number]
+        others[each.tensor] = tflite.NewWeights(levels, scales)
+    after = lower(tflite.read(tflite.with_weights(data, others)))
+    assert len(graph_bytes(after)) < len(graph_bytes(before))
+    for op in after.graph.ops:
+        if len(op.inputs) == 3:
+            x, weights, bias = (after.graph.tensors[i] for i in op.inputs)
+            old = before.graph.tensors[op.inputs[2]].data
+            scales = after.weights[weights.number].scales
+            assert old is not None
+            assert bias.data is not None
+            assert scales is not None
+            step = x.scale / after.graph.tensors[op.outputs[0]].scale * scales.astype(np.float64)
+            assert np.abs((bias.data - old / 1.7) * step).max() < 0.13
 
 
 def float_ends(inner: Model) -> Model:

@@ -150,7 +150,7 @@ def grid_words(model: Model, state: int, before: int) -> array:
 
 def test_grid():
     """One step from every kind of state and model, at the extremes of what it looks back at."""
-    kernels = viper32.load(REGROW / "codecs" / "grid.py")
+    kernels = viper32.load(REGROW / "codecs" / "gridkernel.py")
     near = tuple(Neighbour(distance, weight) for distance, weight in ((1, 127), (5, -128), (9, 127)))
     cases = itertools.product(
         (1 << 14, (1 << 29) + 4095, (1 << 30) - 1, (1 << 30) - 8192),
@@ -163,10 +163,10 @@ def test_grid():
     for state, plain, contexts, size, byte, average in cases:
         model = replace(plain, contexts=contexts, slope=15, size=size)
         words, halves = grid_words(model, state, 20), array("H", bytes(2 * 600))
-        kernels._fill_shares(halves, words)
+        kernels.fill_shares(halves, words)
         halves[513:600] = array("H", [average] * 87)
         out, past = bytearray(1), bytearray([byte] * 9)
-        assert kernels._decode(out, 0, 1, array("H", [0xFFFF]), words, past, halves) == 1
+        assert kernels.decode(out, 0, 1, array("H", [0xFFFF]), words, past, halves) == 1
         expected, level, averages = grid_step(model, state, (byte ^ 128) - 128, average)
         assert words[2] == expected < 1 << 30
         assert (out[0] ^ 128) - 128 == level == (past[2] ^ 128) - 128

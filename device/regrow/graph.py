@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from regrow import kernels
+from regrow import kernels, rice
 from regrow.errors import PackError
 from regrow.kernels.base import WeightSource
 from regrow.reader import Reader
@@ -18,7 +18,7 @@ Array = NDArray[Any]
 ACTIVATION, WEIGHTS, CONSTANT, VARIABLE = range(4)
 DTYPES = tuple(np.dtype(t) for t in ("int8", "uint8", "int16", "int32", "int64", "float32", "bool"))
 FORM = 1
-PLAIN = 0
+PLAIN, CODED = 0, 1
 MAX_RANK = 6
 LIMIT = 1 << 31
 
@@ -192,9 +192,20 @@ def _holds(dtype: np.dtype[Any], zero_point: int) -> bool:
 
 def _constant(reader: Reader, dtype: np.dtype[Any], shape: tuple[int, ...], size: int) -> Array:
     form, stored = reader.u8(), reader.varint()
+    if form == CODED and dtype == np.int32:
+        return _coded(reader, size // dtype.itemsize, stored).reshape(shape)
     if form != PLAIN or stored != size:
         raise PackError(f"a constant of the graph has form {form} and {stored} bytes instead of {size}")
     return np.frombuffer(reader.read(size), dtype.newbyteorder("<")).astype(dtype).reshape(shape)
+
+
+def _coded(reader: Reader, count: int, stored: int) -> Array:
+    end = reader.position + stored
+    shift = reader.u8()
+    values = [value << shift for value in rice.read(reader, count)]
+    if shift > 31 or reader.position != end or not -LIMIT <= min(values) <= max(values) < LIMIT:
+        raise PackError("a coded constant of the graph is out of range, or does not end where it should")
+    return np.array(values, np.int32)
 
 
 def _op(reader: Reader) -> Op:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import struct
 
+import numpy as np
 from regrow import graph as device
 from regrow.graph import DTYPES, VARIABLE, WEIGHTS, Graph
 
+from . import rice
 from .varint import varint
 
 
@@ -27,7 +31,20 @@ def _tensor(tensor: device.Tensor) -> bytes:
         fill = bytes([tensor.fill]) if tensor.kind == VARIABLE else b""
         return head + varint(tensor.offset) + fill
     data = tensor.data.astype(tensor.dtype.newbyteorder("<")).tobytes()
+    coded = _coded(tensor.data.ravel().tolist()) if tensor.dtype == np.int32 else None
+    if coded and len(coded) < len(data):
+        return head + bytes([device.CODED]) + varint(len(coded)) + coded
     return head + bytes([device.PLAIN]) + varint(len(data)) + data
+
+
+def _coded(values: list[int]) -> bytes | None:
+    """How many low bits are 0 in all values, and the others as Rice codes; None where these end."""
+    bits = functools.reduce(operator.or_, values, 0)
+    shift = (bits & -bits).bit_length() - 1 if bits else 0
+    high = [value >> shift for value in values]
+    if not -rice.LARGEST <= min(high) <= max(high) <= rice.LARGEST:
+        return None
+    return bytes([shift]) + rice.write(high)
 
 
 def _op(op: device.Op) -> bytes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -28,24 +28,11 @@ class Lowered:
 
     graph: Graph
     weights: list[WeightTensor]
-    biases: dict[int, int]  # tensor id of a bias -> number of the weights whose scales it is in
-
-    def rescaled(self, scales: Mapping[int, NDArray[np.float32]]) -> Graph:
-        """The graph for new scales of the weights (by number, 1 or one per channel): biases requantized."""
-        tensors = list(self.graph.tensors)
-        for i, number in self.biases.items():
-            before, bias = self.weights[number].scales, tensors[i].data
-            if number in scales and before is not None and bias is not None:
-                tensors[i] = replace(tensors[i], data=tflite.requantize_bias(bias, before, scales[number]))
-        return replace(self.graph, tensors=tuple(tensors))
 
 
-def graph_bytes(lowered: Lowered, scales: Mapping[int, NDArray[np.float32]] | None = None) -> bytes:
-    """The graph part, for the model's scales of the weights or for new ones (by number).
-
-    Raises ModelError if a bias does not fit 32 bits in the new scales.
-    """
-    return graphfile.write(lowered.rescaled(scales or {}))
+def graph_bytes(lowered: Lowered) -> bytes:
+    """The graph part."""
+    return graphfile.write(lowered.graph)
 
 
 def lower(model: Model) -> Lowered:
@@ -74,7 +61,6 @@ class Lowering:
         self.tensors: list[Tensor] = []
         self.ops: list[Op] = []
         self.ids: dict[int, int] = {}
-        self.biases: dict[int, int] = {}
         self.at()
 
     def result(self) -> Lowered:
@@ -99,7 +85,7 @@ class Lowering:
             graph.check()
         except PackError as error:
             raise ModelError(f"boards cannot run the model: {error}") from error
-        return Lowered(planner.plan(graph), self.weights, self.biases)
+        return Lowered(planner.plan(graph), self.weights)
 
     def at(self, index: int = 0, operator: Operator | None = None) -> None:
         """Refusals from here on are about this operator of the model, or about none."""
@@ -222,12 +208,11 @@ class Lowering:
         zero_point = self.weights[self.numbers[index]].zero_point
         return struct.pack("b", zero_point) if self.is_uint8(index) else b""
 
-    def bias(self, index: int, weights: int) -> int:
-        """The id of a bias in the scales of these weights; one that serves several layers is repeated."""
+    def bias(self, index: int) -> int:
+        """The id of a bias; one that serves several layers is repeated."""
         data = self.model.tensors[index].data
         if data is None or data.dtype not in DTYPES:
             raise self.refuse("has a bias that is not constant int32")
-        self.biases[len(self.tensors)] = self.numbers[weights]
         return self._append(Tensor(CONSTANT, data.dtype, data.shape, data=data))
 
     def integers(self, index: int, count: int | None = None) -> list[int]:

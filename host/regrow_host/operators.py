@@ -54,7 +54,7 @@ def _layer(to: Lowering, operator: Operator, options: Sequence[int]) -> None:
     source, weights, bias = operator.layer_inputs
     inputs = [to.activation(source), to.filter(weights)]
     if bias >= 0:
-        inputs.append(to.bias(bias, weights))
+        inputs.append(to.bias(bias))
     to.emit(operator.code, inputs, operator.outputs, _bytes(to, options) + to.weight_zero_point(weights))
 
 

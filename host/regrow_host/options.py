@@ -12,7 +12,7 @@ from regrow.pack import USE_EXECUTOR, USE_LITERT
 from regrow.reader import Reader
 from regrow.weights import Weights
 
-from regrow_host.encode import central, grid, raw
+from regrow_host.encode import central, grid, raw, scale_bytes, snapped
 
 Floats = NDArray[np.float32]
 Levels = NDArray[np.int8]
@@ -113,6 +113,8 @@ def rounded(layer: Layer) -> Iterator[Option]:
             finest = layer.least if form.size > 1 else layer.least.max()
             steps = np.maximum(form / 127 * 2 ** (halvings / STEPS_PER_OCTAVE), finest)
             scales = _positive(steps.astype(np.float32))
+            if form.size > 1:
+                scales = snapped(scales)
             yield gridded(layer, _round(layer, scales), scales)
 
 
@@ -144,7 +146,7 @@ def gridded(layer: Layer, levels: Levels, scales: Floats, shift: Doubles | None 
     values = (levels.reshape(-1, layer.channels, layer.inner) * along).astype(np.float32)
     return Option(
         "grid",
-        grid_size(levels, scales.size),
+        HEADER_BYTES + len(scale_bytes(scales)[1]) + grid.size_estimate(levels),
         levels,
         scales,
         values.reshape(layer.values.shape),
@@ -157,9 +159,9 @@ def _encoded(levels: Levels, scales: Floats, inner: int, uses: int) -> list[tupl
     return [(uses, grid.encode(levels, scales, inner))]
 
 
-def grid_size(levels: Levels, scales: int) -> float:
-    """Bytes of a part of these levels, nearly."""
-    return HEADER_BYTES + 4 * scales + grid.size_estimate(levels)
+def grid_size(levels: Levels) -> float:
+    """Bytes of a part of these levels with one scale, nearly."""
+    return HEADER_BYTES + 4 + grid.size_estimate(levels)
 
 
 def _round(layer: Layer, scales: Floats) -> Levels:

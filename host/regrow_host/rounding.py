@@ -155,7 +155,7 @@ def _sizes(layer: Layer) -> tuple[Doubles, Doubles]:
     steps = finest * 2.0 ** (np.arange(OCTAVES * STEPS_PER_OCTAVE) / STEPS_PER_OCTAVE)
     steps = steps[steps < 2 * peak] if steps[0] < 2 * peak else steps[:1]
     levels = [np.rint(layer.values / step).clip(-127, 127).astype(np.int8) for step in steps]
-    sizes = np.array([options.grid_size(each, 1) for each in levels], np.float64)
+    sizes = np.array([options.grid_size(each) for each in levels], np.float64)
     kept = sizes >= min(LEAST_BITS * layer.values.size / 8, sizes[0])
     return steps[kept], sizes[kept]
 

@@ -546,6 +546,10 @@ def precision(model: Model) -> Precision:
     return "float16" if "float16" in weights else "float32"
 
 
+BIAS_STEP = 0.25
+"""Of a level of a layer's output: what its bias is rounded to at most where its weights change."""
+
+
 @dataclass(frozen=True)
 class NewWeights:
     """Values for a weight tensor in its dtype and shape (levels for one that is uint8 in the file).
@@ -582,7 +586,8 @@ def changed(
 ) -> dict[int, Tensor]:
     """The weight tensors with new values, by index, and the biases that change with them.
 
-    `layers` are all of the model's or those that change.
+    `layers` are all of the model's or those that change. Biases of int8 layers are rounded to a fraction of a
+    level of the output, BIAS_STEP at most, so that they take few bytes.
     """
     before = {each.tensor: each for each in layers}
     tensors: dict[int, Tensor] = {}
@@ -592,6 +597,7 @@ def changed(
         tensors[index] = _with_values(index, model.tensors[index], before[index], new.values, new.scales)
     folded = _folded(model)
     shifted = set()
+    levels: dict[int, float] = {}
     for operator in model.operators:
         index = folded.get(_weights_of(operator)[0], _weights_of(operator)[0])
         if index not in weights or operator.layer_inputs[2] < 0:
@@ -607,11 +613,30 @@ def changed(
                     f"bias tensor {place} serves several layers, so their weights cannot be rescaled"
                 )
             tensors[place] = bias
+            if not _same(before[index], weights[index]):
+                level = float(model.tensors[operator.outputs[0]].scales[0] / bias.scales.max())
+                levels[place] = min(levels.get(place, level), level)
         shift = weights[index].shift
         if shift is not None and shift.any() and place not in shifted:
             shifted.add(place)
             tensors[place] = _shifted(bias, shift)
+    for place, level in levels.items():
+        tensors[place] = _coarse(tensors[place], BIAS_STEP * level)
     return tensors
+
+
+def _same(before: WeightTensor, new: NewWeights) -> bool:
+    return np.array_equal(before.levels, new.values) and np.array_equal(before.scales, new.scales)  # type: ignore[arg-type]
+
+
+def _coarse(bias: Tensor, step: float) -> Tensor:
+    """The bias in multiples of the power of two up to `step`."""
+    if step < 2 or bias.data is None:
+        return bias
+    power = 1 << min(int(math.log2(step)), 30)
+    largest = (1 << 31) // power
+    multiples = np.rint(bias.data / power).clip(-largest, largest - 1)
+    return replace(bias, data=(multiples * power).astype(np.int32), buffer=None)
 
 
 def bias_of(model: Model, weights: WeightTensor) -> int:

@@ -25,7 +25,8 @@ class Tensor:
     """One tensor: `.kind .dtype .shape .scale .zero_point .place .count .size`; scale has a float32's bits.
 
     `place` is the offset in the arena, the weight number, or where in the graph part a constant's data stand;
-    `fill` is the byte that a variable starts with. A uint8 activation is shown as the int8 it stands for.
+    `coded` is their form; `fill` is the byte that a variable starts with. A uint8 activation is shown as the
+    int8 it stands for.
     """
 
     def __init__(self, reader, arena):
@@ -54,10 +55,12 @@ class Tensor:
         if self.scale >= 0x7F800000 or (self.dtype == INT8 and not -128 <= self.zero_point <= 127):
             raise PackError("a tensor of the graph has a scale or zero point out of range")
         if self.kind == CONSTANT:
-            if reader.u8() or reader.varint() != self.size:
+            self.coded = reader.u8()
+            size = reader.varint()
+            if self.coded > (self.dtype == INT32) or (not self.coded and size != self.size):
                 raise PackError(f"a constant of the graph does not have the {self.size} bytes of its shape")
             self.place = reader.position
-            reader.skip(self.size)
+            reader.skip(size)
             return
         self.place = reader.varint()
         if self.kind == VARIABLE:

@@ -93,10 +93,28 @@ class Output:
             )
         return weights
 
-    def constant(self, tensor, at=0):
-        """A reader that stands at that byte of a constant's data."""
-        self._reader.seek(tensor.place + at)
+    def constant(self, tensor):
+        """A reader that stands at a constant's data."""
+        self._reader.seek(tensor.place)
         return self._reader
+
+    def integers(self, tensor):
+        """The values of an int32 constant, array('i')."""
+        reader = self.constant(tensor)
+        if not tensor.coded:
+            values = array("i", bytes(tensor.size))
+            reader.readinto(values, tensor.size)
+            return values
+        from .rice import read
+
+        shift = reader.u8()
+        values = read(reader, tensor.count)
+        for i in range(tensor.count):
+            value = values[i] << shift
+            if shift > 31 or not -0x80000000 <= value <= 0x7FFFFFFF:
+                raise PackError("a coded constant of the graph is out of range")
+            values[i] = value
+        return values
 
     def close(self, pack_id, memory, description):
         """Write the description and, at the front, the head."""

@@ -82,7 +82,7 @@ class Weights:
         self.count = reader.u32()
         self.channels = reader.u16()
         self.inner = reader.u32()
-        if self.dtype > 2 or form > 2:
+        if self.dtype > 2 or form > 3:
             raise PackError("a weights part has an unknown dtype or scale form")
         if not (0 < self.count < 1 << 31 and self.channels and 0 < self.inner < 1 << 31):
             raise PackError("a weights part has a count, channels or inner size out of range")
@@ -92,7 +92,12 @@ class Weights:
             raise PackError("a weights part has scales where none belong, or lacks them")
         if codec and self.dtype:
             raise PackError(f"codec {codec} grows int8 levels only")
-        self.scales = Scales(reader, form, self.channels)
+        if form == 3:
+            from .octaves import Octaves
+
+            self.scales = Octaves(reader, self.channels)
+        else:
+            self.scales = Scales(reader, form, self.channels)
         self._scratch = scratch or Scratch()
         self._codec = codec
         self._decoder = self._open(reader)

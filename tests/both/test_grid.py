@@ -2,6 +2,7 @@
 
 from array import array
 
+import regrow.codecs.grid  # noqa: F401 (first, while the heap is one piece)
 from gridplain import Model, encode
 from parts import as_float32, check, grow, part, refuses
 

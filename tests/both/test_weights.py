@@ -17,7 +17,7 @@ def test_header_refuses():
     assert not header(0, 0, 1, 1, 1, 1, one + b"\x05")
     assert header(3, 0, 1, 1, 1, 1, one + b"\x05")
     assert header(0, 3, 1, 1, 1, 1, one + b"\x05")
-    assert header(0, 0, 3, 1, 1, 1, one + b"\x05")
+    assert header(0, 0, 4, 1, 1, 1, one + b"\x05")
     assert header(0, 0, 1, 0, 1, 1, one)
     assert header(0, 0, 1, 1, 0, 1, one + b"\x05")
     assert header(0, 0, 1, 1, 1, 0, one + b"\x05")

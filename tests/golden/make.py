@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from golden.reference import grow_part
+from golden.reference import as_float32, grow_part, scales_of
 from regrow.codecs.gridmodel import Context, Model, Neighbour
 from regrow.pack import (
     ROLE_GRAPH,
@@ -27,7 +27,7 @@ from regrow.pack import (
     USE_EXECUTOR,
     USE_LITERT,
 )
-from regrow_host.encode import central, grid, raw
+from regrow_host.encode import central, grid, raw, snapped
 from regrow_host.keys import public_key
 from regrow_host.packing import NewPart, build_pack
 
@@ -56,6 +56,7 @@ def raw_parts() -> list[NewPart]:
         NewPart(ROLE_WEIGHTS, USE_EXECUTOR, 0, raw.encode(np.arange(-128, 128).astype(np.int8), scales(1))),
         NewPart(ROLE_WEIGHTS, USE_EXECUTOR, 1, raw.encode(levels(40, 72), scales(8), inner=9)),
         NewPart(ROLE_WEIGHTS, USE_BOTH, 2, raw.encode(levels(9, 45), scales(5))),
+        NewPart(ROLE_WEIGHTS, USE_BOTH, 3, raw.encode(levels(30, 48), snapped(scales(24)), inner=2)),
         NewPart(ROLE_WEIGHTS, USE_LITERT, 0, raw.encode(weights(1, 33))),
         NewPart(ROLE_WEIGHTS, USE_LITERT, 1, raw.encode(weights(1, 33).astype(np.float16))),
     ]
@@ -84,7 +85,9 @@ def grid_parts() -> list[NewPart]:
     parts = [
         grid.encode(levels(2, 500), scales(1), model=Model(0, 9, 40, 3, 500)),
         grid.encode(levels(3, 501), scales(3), inner=4, model=Model(-3, 128, 41, 4, 64, near[:1])),
-        grid.encode(levels(60, 4000), scales(10), model=Model(5, 128, 68, 5, 60, near, contexts, 3, 107)),
+        grid.encode(
+            levels(60, 4000), snapped(scales(10)), model=Model(5, 128, 68, 5, 60, near, contexts, 3, 107)
+        ),
         grid.encode(levels(2, 1000), scales(1), model=Model(1, 11, 0, 0, 16, (), contexts[:1], 15, 0)),
         grid.encode(
             levels(1, 6500), scales(13), inner=5, model=Model(0, 128, 127, 7, 65535, near[1:], contexts[1:])
@@ -100,7 +103,7 @@ def grid_parts() -> list[NewPart]:
 
 
 def expected(part: NewPart) -> dict[str, object]:
-    codec, dtype, form, count, channels, inner = struct.unpack_from("<BBBIHI", part.data)
+    codec, dtype, _, count, channels, inner = struct.unpack_from("<BBBIHI", part.data)
     grown, floats = grow_part(part.data)
     return {
         "use": part.use,
@@ -110,7 +113,7 @@ def expected(part: NewPart) -> dict[str, object]:
         "count": count,
         "channels": channels,
         "inner": inner,
-        "scales": part.data[13 : 13 + 4 * (0, 1, channels)[form]].hex(),
+        "scales": as_float32(scales_of(part.data)[0]).hex(),
         "levels_sha256": grown and sha256(grown).hexdigest(),
         "levels": grown and list(struct.unpack(f"{count}b", grown)[:16]),
         "floats_sha256": sha256(floats).hexdigest(),

@@ -18,20 +18,49 @@ def grow(seed: int, i: int) -> int:
 def grow_part(part: bytes) -> tuple[bytes | None, bytes]:
     """The levels (int8; None if the part holds floats) and the real weights (float32) of a weights part."""
     codec, dtype, form, count, channels, inner = struct.unpack_from("<BBBIHI", part)
-    scales = struct.unpack_from(f"<{(0, 1, channels)[form]}f", part, 13)
-    body = part[13 + 4 * len(scales) :]
+    scales, body = scales_of(part)
     if codec == 1:
         return _central(body, count)
     if dtype:
-        return None, _floats(struct.unpack(f"<{count}{' fe'[dtype]}", body))
+        return None, as_float32(struct.unpack(f"<{count}{' fe'[dtype]}", body))
     levels = struct.unpack(f"{count}b", body) if codec == 0 else gridplain.decode(body, count)
-    scale = [scales[i // inner % channels] if form == 2 else scales[0] for i in range(count)]
-    return struct.pack(f"{count}b", *levels), _floats(
+    scale = [scales[i // inner % channels] if form > 1 else scales[0] for i in range(count)]
+    return struct.pack(f"{count}b", *levels), as_float32(
         level * s for level, s in zip(levels, scale, strict=True)
     )
 
 
-def _floats(values) -> bytes:
+def integers(data: bytes, count: int) -> tuple[list[int], bytes]:
+    """`count` integers in Rice codes, and what follows them."""
+    k, place, values = data[0], 8, []
+
+    def bits(n: int) -> int:
+        nonlocal place
+        place += n
+        return sum((data[i // 8] >> i % 8 & 1) << i - place + n for i in range(place - n, place))
+
+    for _ in range(count):
+        ones = 0
+        while ones < 16 and bits(1):
+            ones += 1
+        z = bits(30) if ones == 16 else ones << k | bits(k)
+        values.append(-(z + 1) // 2 if z % 2 else z // 2)
+    return values, data[-(-place // 8) :]
+
+
+def scales_of(part: bytes) -> tuple[list[float], bytes]:
+    """The scales of a weights part, and its body."""
+    form, channels = part[2], int.from_bytes(part[7:9], "little")
+    if form < 3:
+        count = (0, 1, channels)[form]
+        return list(struct.unpack_from(f"<{count}f", part, 13)), part[13 + 4 * count :]
+    (base,) = struct.unpack_from("<h", part, 13)
+    offsets, body = integers(part[15:], channels)
+    exponents = [base + offset for offset in offsets]
+    return [round(2 ** (23 + e % 16 / 16)) * 2.0 ** (e // 16 - 23) for e in exponents], body
+
+
+def as_float32(values) -> bytes:
     return b"".join(struct.pack("<f", value) for value in values)
 
 
@@ -45,4 +74,4 @@ def _central(body: bytes, count: int) -> tuple[bytes, bytes]:
         if std:
             k[i] += (std[0] * (grow(seed, i) - 32768)) >> 7
     levels = [max(-127, min(127, (value + (1 << (t - 1))) >> t)) for value in k]
-    return struct.pack(f"{count}b", *levels), _floats(value * 2.0**e for value in k)
+    return struct.pack(f"{count}b", *levels), as_float32(value * 2.0**e for value in k)

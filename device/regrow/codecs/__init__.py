@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from regrow import rice
 from regrow.errors import PackError
 from regrow.reader import Reader
 
@@ -16,6 +17,11 @@ RAW, CENTRAL, GRID = 0, 1, 2
 NAMES = ("raw", "central", "grid")
 
 INT8, FLOAT32, FLOAT16 = 0, 1, 2
+
+NONE, COMMON, EXACT, OCTAVES = 0, 1, 2, 3
+"""Scale forms."""
+
+LEAST_EXPONENT, MOST_EXPONENT = -2016, 2047
 
 
 @dataclass(frozen=True)
@@ -34,16 +40,31 @@ class Header:
         """Raises PackError for any field out of its range."""
         codec, dtype, form = reader.u8(), reader.u8(), reader.u8()
         count, channels, inner = reader.u32(), reader.u16(), reader.u32()
-        if codec >= len(NAMES) or dtype > FLOAT16 or form > 2:
+        if codec >= len(NAMES) or dtype > FLOAT16 or form > OCTAVES:
             raise PackError(f"codec {codec}, dtype {dtype} or scale form {form} of the weights is unknown")
         if not (1 <= count < 1 << 31 and channels >= 1 and 1 <= inner < 1 << 31):
             raise PackError(
                 f"the weights' count {count}, channels {channels} or inner {inner} is out of range"
             )
+        if form == OCTAVES:
+            return cls(codec, dtype, count, channels, inner, octaves(_exponents(reader, channels)))
         scales = np.frombuffer(reader.read(4 * (0, 1, channels)[form]), "<f4").astype(np.float32)
         if not (np.isfinite(scales) & (scales > 0)).all():
             raise PackError("a scale of the weights is not finite and positive")
         return cls(codec, dtype, count, channels, inner, scales)
+
+
+def octaves(exponents: npt.NDArray[np.int64]) -> Floats:
+    """2^(exponent / 16) as float32, of exponents from LEAST_EXPONENT to MOST_EXPONENT."""
+    mantissas = np.rint(2 ** (23 + np.arange(16) / 16)).astype(np.float32)
+    return np.asarray(np.ldexp(mantissas[exponents & 15], (exponents >> 4).astype(np.int32) - 23), np.float32)
+
+
+def _exponents(reader: Reader, channels: int) -> npt.NDArray[np.int64]:
+    exponents = reader.i16() + np.array(rice.read(reader, channels), np.int64)
+    if exponents.min() < LEAST_EXPONENT or exponents.max() > MOST_EXPONENT:
+        raise PackError("a scale of the weights is out of range")
+    return exponents
 
 
 class Decoder(ABC):

@@ -4,7 +4,10 @@ import struct
 
 import numpy as np
 import numpy.typing as npt
+from regrow import codecs
 from regrow.errors import InputError
+
+from regrow_host import rice
 
 
 def weights_part(
@@ -25,5 +28,26 @@ def weights_part(
         raise InputError(f"weights of {channels} channels do not fit a pack, which takes 65,535")
     if scales.size > 1 and (scales == scales[0]).all():
         scales = scales[:1]
-    form = 0 if not scales.size else 1 if scales.size == 1 else 2
-    return struct.pack("<BBBIHI", codec, dtype, form, count, channels, inner) + scales.tobytes() + body
+    form, data = scale_bytes(scales)
+    return struct.pack("<BBBIHI", codec, dtype, form, count, channels, inner) + data + body
+
+
+def snapped(scales: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The nearest scales that a part has in about a byte each: powers of 2^(1/16)."""
+    return codecs.octaves(_exponents(scales))
+
+
+def _exponents(scales: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    exponents = np.rint(16 * np.log2(scales.astype(np.float64))).astype(np.int64)
+    return np.asarray(np.clip(exponents, codecs.LEAST_EXPONENT, codecs.MOST_EXPONENT))
+
+
+def scale_bytes(scales: npt.NDArray[np.float32]) -> tuple[int, bytes]:
+    """The form of float32 scales, and the bytes of a part that hold them."""
+    if scales.size < 2:
+        return codecs.COMMON if scales.size else codecs.NONE, scales.tobytes()
+    if (scales != snapped(scales)).any():
+        return codecs.EXACT, scales.tobytes()
+    exponents = _exponents(scales)
+    base = int(np.median(exponents))
+    return codecs.OCTAVES, struct.pack("<h", base) + rice.write((exponents - base).tolist())

@@ -56,18 +56,19 @@ class Rows:
     """
 
     def __init__(self, op, out, terms, size, once=False):
-        x, tensor, self._bias, y = check(op, 1 if once else 6)
+        x, tensor, bias, y = check(op, 1 if once else 6)
         self._options = 1 if once else 6
         self._zero = weight_zero(op, self._options)
         self._uint8 = len(op.options) > self._options and not once
         channels = tensor.count // terms
         if terms > _TERMS >> (self._zero != 128):
             raise PackError(f"an op of the graph has {terms} weights per channel, over the limit of {_TERMS}")
-        if self._bias and self._bias.count != channels:
-            raise PackError(f"an op of the graph has {self._bias.count} biases for {channels} channels")
+        if bias and bias.count != channels:
+            raise PackError(f"an op of the graph has {bias.count} biases for {channels} channels")
         self._x, self._y = x, y
         self._out = out
         self._once = once
+        self._biases = out.integers(bias) if bias else None
         self._bound = 255 * (128 if self._zero == 128 else 255) * terms
         self.weights = out.weights(tensor)
         if not self.weights.scales.common and self.weights.channels != channels:
@@ -78,7 +79,7 @@ class Rows:
     def write(self, channel):
         """Write the row of a channel, whose weights are in `levels` as level + 128."""
         m, shift = self._multiplier(channel)
-        whole = self._out.constant(self._bias, 4 * channel).i32() if self._bias else 0
+        whole = self._biases[channel] if self._biases else 0
         folded = -(self._x.zero_point + 128) * (sum(self.levels) - len(self.levels) * self._zero)
         right = -shift
         alone = 0

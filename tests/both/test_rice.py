@@ -1,0 +1,59 @@
+"""Lists of integers by the letter of pack-format.md, and the scales that are written so."""
+
+import struct
+
+from parts import as_float32, check, refuses
+from regrow import rice
+from regrow.errors import PackError
+from support import raises, reader
+
+
+def codes(values, k):
+    bits = ""
+    for value in values:
+        z = 2 * value if value >= 0 else -2 * value - 1
+        low, count = ("1" * (z >> k) + "0", k) if z >> k < 16 else ("1" * 16, 30)
+        bits += low + "".join(str(z >> i & 1) for i in range(count))
+    bits += "0" * (-len(bits) % 8)
+    data = [sum(int(bits[at + i]) << i for i in range(8)) for at in range(0, len(bits), 8)]
+    return bytes([k]) + bytes(data)
+
+
+def check_list(values, k):
+    source = reader(codes(values, k) + b"\x77")
+    assert list(rice.read(source, len(values))) == values
+    assert source.left == 1
+
+
+def test_rice():
+    for k in (0, 1, 3, 8, 24):
+        check_list([0], k)
+        check_list([i * i * (-1) ** i // 20 for i in range(50)], k)
+        check_list([(1 << 29) - 1, -(1 << 29), 0, 7, -8, 1 << 28], k)
+
+
+def test_rice_refuses():
+    data = codes([5, -300, 70000], 3)
+    for end in range(1, len(data)):
+        assert raises(PackError, rice.read, reader(data[:end]), 3), end
+    assert raises(PackError, rice.read, reader(b"\x19" + data[1:]), 3)
+    assert raises(PackError, rice.read, reader(b"\x00\x00\x00"), 17)
+    assert raises(PackError, rice.read, reader(b"\x00\x00\x00"), 1 << 30)
+
+
+def octaves(base, offsets):
+    return struct.pack("<BBBIHIh", 0, 0, 3, 2 * len(offsets), len(offsets), 2, base) + codes(offsets, 2)
+
+
+def test_scales_in_octaves():
+    offsets = [0, 16, -3, 7, 33, -20, 5, 15]
+    for base in (-1996, -100, 0, 2014):
+        expected = b""
+        for offset in offsets:
+            mantissa = int(2 ** (23 + (base + offset) % 16 / 16) + 0.5)
+            scale = mantissa * 2.0 ** ((base + offset) // 16 - 23)
+            expected += as_float32([scale, -scale])
+        check(octaves(base, offsets) + b"\x01\xff" * 8, b"\x01\xff" * 8, expected)
+    assert refuses(octaves(-1997, offsets) + b"\x01\xff" * 8)
+    assert refuses(octaves(2015, offsets) + b"\x01\xff" * 8)
+    assert refuses(octaves(0, offsets)[:-1])
