@@ -10,6 +10,10 @@ from .tflite import OPERATOR_CODES
 
 TILE = 4096  # bytes of rows that are in RAM at one time where there is not room for more; one row at least
 HEAD = 16  # bytes of a row before its weights
+ONCE_TILE = 8192  # the same of a layer with one position, whose weights serve once
+GROUP = 8  # channels that a convolution takes together
+LARGEST_GROUP = 12288  # bytes of a group; channels are taken one by one where it would be larger
+BATCH = 768  # bytes of the positions that a convolution takes together; one position at least
 AXES = 96
 TABLES = 2048
 COPY = 112
@@ -31,20 +35,14 @@ MOVEMENTS = {OPERATOR_CODES[name] for name in ("CONCATENATION", "PAD", "TRANSPOS
 
 def work(code: int, node: Node, shared: bool = False) -> int:
     """The bytes that the op needs at least; `shared`: its output runs into its input's place."""
-    if code in (CONV_2D, FULLY_CONNECTED, TRANSPOSE_CONV):
-        row, column = _row(code, node)
-        channels = _weights(node).shape[0]
-        return (channels if shared else min(channels, max(1, TILE // row))) * row + column
+    if code in (CONV_2D, FULLY_CONNECTED):
+        return _groups(code, node, shared)
+    if code == TRANSPOSE_CONV:
+        return _transposed(node)
     if code == DEPTHWISE_CONV_2D:
         depth, channel = _image(node).shape[3], _channel(node)
         return (depth if shared else min(depth, max(1, TILE // channel))) * channel
-    if code in (*SUMS, MUL):
-        return -(-(AXES + _constant(node)) // 8) * 8 + (TABLES if code in SUMS else 0)
-    if code in MOVEMENTS:
-        return COPY + _constant(node)
-    if code == RESIZE:
-        return 4 * sum(node.outputs[0].shape[1:3])
-    return {LOOKUP: LOOKUP_TABLE, SOFTMAX: SOFTMAX_TABLE}.get(code, 0)
+    return _small(code, node)
 
 
 def lag(code: int, node: Node) -> int | None:
@@ -66,13 +64,44 @@ def lag(code: int, node: Node) -> int | None:
     )
 
 
-def _row(code: int, node: Node) -> tuple[int, int]:
-    """Bytes of a channel's row, and of the column where windows are gathered."""
+def _small(code: int, node: Node) -> int:
+    """Bytes of tables and constants."""
+    if code in (*SUMS, MUL):
+        return -(-(AXES + _constant(node)) // 8) * 8 + (TABLES if code in SUMS else 0)
+    if code in MOVEMENTS:
+        return COPY + _constant(node)
+    if code == RESIZE:
+        return 4 * sum(node.outputs[0].shape[1:3])
+    return {LOOKUP: LOOKUP_TABLE, SOFTMAX: SOFTMAX_TABLE}.get(code, 0)
+
+
+def _transposed(node: Node) -> int:
+    """Bytes of the rows of channels in a tile."""
+    weights = _weights(node)
+    row = HEAD + -(-weights.size // weights.shape[0] // 4) * 4
+    return min(weights.shape[0], max(1, TILE // row)) * row
+
+
+def _groups(code: int, node: Node, shared: bool) -> int:
+    """Bytes of the groups of channels in a tile, and of the positions taken together: column and sums."""
+    channels = _weights(node).shape[0]
+    length, column = _column(code, node)
+    width = GROUP if GROUP * (HEAD + length) <= LARGEST_GROUP else 1
+    size = width * HEAD + -(-width * length // 4) * 4
+    groups = -(-channels // width)
+    positions = node.outputs[0].size // channels
+    tile = groups if shared else min(groups, max(1, (TILE if positions > 1 else ONCE_TILE) // size))
+    position = column + 4 + 4 * width * tile
+    return tile * size + max(1, min(positions, BATCH // position)) * position
+
+
+def _column(code: int, node: Node) -> tuple[int, int]:
+    """Values that a channel's weights meet at a position, and bytes of the column where they are gathered."""
     weights = _weights(node)
     terms = weights.size // weights.shape[0]
     gathers = code == CONV_2D and weights.shape[1:3] != (1, 1)
     length = -(-terms // 8) * 8 if gathers else terms
-    return HEAD + -(-length // 4) * 4, length if gathers else 0
+    return length, length if gathers else 0
 
 
 def _channel(node: Node) -> int:

@@ -54,7 +54,10 @@ _FAMILIES = {
 
 
 class Output:
-    """Where a layout writes the record of its op: first `params`, then `write` as often as it likes."""
+    """Where a layout writes the record of its op: first `params`, then `write` as often as it likes.
+
+    `kernel`: the file in kernels/ that runs the op, its family's unless a layout chooses another.
+    """
 
     def __init__(self, file, pack, reader):
         self._file = file
@@ -68,11 +71,12 @@ class Output:
 
     def begin(self, kernel, place):
         """The op that comes runs by that kernel and works at that place of the memory."""
-        self._params[_WORDS - 2] = _number(self.kernels, kernel)
+        self.kernel = kernel
         self._params[_WORDS - 1] = _number(self.views, place)
 
     def params(self, *values):
         """The op's parameters, at most 30 of 0 to 2**31 - 1: kernels load them as unsigned words."""
+        self._params[_WORDS - 2] = _number(self.kernels, self.kernel)
         for i in range(_WORDS - 2):
             self._params[i] = values[i] if i < len(values) else 0
         self.write(self._params)

@@ -9,7 +9,8 @@ from micropython import const
 from .errors import PackError
 
 BIAS = const(0x20000000)
-"""Added to the biases in a record: viper loads words unsigned where ints have 64 bits."""
+"""Added to the biases in a record, so that words are positive: viper loads them unsigned where ints have 64
+bits."""
 WIDE = const(32)
 """Added to the left shift + 31 of a channel that kernels/wide.py requantizes."""
 
@@ -64,6 +65,16 @@ def quantize_multiplier(number, divisor=(1, 0)):
         m >>= 1
         shift += 1
     return (m, shift) if shift >= -31 else (0, 0)
+
+
+def requantize(acc, m, shift, once=False):
+    """acc * m * 2**(shift - 31) as TFLite rounds it: twice, or `once` for FULLY_CONNECTED."""
+    if once:
+        return (acc * m + (1 << 30 - shift)) >> 31 - shift
+    y = ((acc << max(shift, 0)) * m + (1 << 30)) >> 31
+    if shift < 0:
+        y = (y + (1 << -shift - 1) - (y < 0)) >> -shift
+    return y
 
 
 def activation_range(activation, tensor):

@@ -1,4 +1,4 @@
-"""DEPTHWISE_CONV_2D: over a window of padded image rows, so that input and output may share their place."""
+"""DEPTHWISE_CONV_2D: channel by channel, over a window of padded image rows."""
 
 import micropython
 from micropython import const
@@ -7,6 +7,7 @@ from .wide import wide
 
 _WIDE = const(32)
 _BIAS = const(0x20000000)
+_TOP = const(0x80000)
 
 
 def run(p, arena, work, file):
@@ -14,8 +15,7 @@ def run(p, arena, work, file):
     tile = p[24]
     left = p[4]
     while left:
-        if tile > left:
-            tile = left
+        tile = min(tile, left)
         file.readinto(work, tile * p[22] * p[25])
         depthwise(0, arena, arena, work, p, p[4] - left, tile)
         left -= tile
@@ -27,8 +27,10 @@ def depthwise(  # noqa: PLR0912, PLR0915 (a call per part would cost more than i
 ):
     """The channels made of the `count` input channels from `first` on; the window is behind the tile.
 
-    The window moves down the image in a stretch of more rows, where there is room, and the rows that it keeps
-    move to the front when it comes to the end. s and a as in conv.
+    The window holds as many rows of the image as there is room for and moves down it; the rows that the next
+    outputs need as well move to its front. It holds one channel at a time, so that the output may stand in
+    the place of an input of its shape, or all of the tile's, so that outputs may run into the input behind
+    the rows that are copied. s and a as in dense.
     """
     height = p[2]
     width = p[3]
@@ -37,161 +39,182 @@ def depthwise(  # noqa: PLR0912, PLR0915 (a call per part would cost more than i
     taps_h = p[8]
     taps_w = p[9]
     stride_h = p[10]
+    stride_w = p[11]
     zero = p[16]
     low = p[17]
     high = p[18]
-    out_zero = p[19]
+    columns = p[21]
     multiplier = p[22]
     weight_zero = p[23]
-    pad = p[25] - 16 - taps_h * taps_w
-    skip = 1
-    if low != out_zero:
-        skip = -0x20000000
-    x = ptr8(uint(arena) + (p[0] + first))
-    out = ptr8(uint(arena) + (p[1] + first * multiplier))
-    window = ptr8(uint(tile) + p[26])
-    row_bytes = p[21] * count
-    rows = (taps_h - 1) * p[12] + 1
-    left = p[15] * count
-    used = p[21] - p[15]
+    size = p[25]
+    plane = p[20] * columns
+    signed = low - p[19]
+    used = columns - p[15]
     if used > width:
         used = width
-    step = p[13] * count
-    next_row = p[12] * row_bytes - taps_w * step
-    gap = depth - count
-    i = p[20] * row_bytes
-    target = window
-    while i:
-        target[0] = zero
-        target = ptr8(uint(target) + 1)
-        i -= 1
-    top = 0
-    kept = 0
-    iy = 0 - p[14]
-    oy = 0
-    while oy < p[5]:
-        if top + rows > p[20]:
-            target = window
-            a = ptr8(uint(window) + top * row_bytes)
-            i = kept * row_bytes
-            while i:
-                target[0] = a[0]
-                target = ptr8(uint(target) + 1)
-                a = ptr8(uint(a) + 1)
-                i -= 1
-            top = 0
-        row = top + kept
-        while row < top + rows:
-            target = ptr8(uint(window) + (row * row_bytes + left))
-            j = used
-            if iy < 0:
-                j = 0
-            if iy >= height:
-                i = j * count
-                while i:
-                    target[0] = zero
-                    target = ptr8(uint(target) + 1)
-                    i -= 1
-                j = 0
-            a = ptr8(uint(x) + iy * width * depth)
-            if gap == 0:
-                i = j * count
-                while i > 3:
-                    target[0] = a[0]
-                    target[1] = a[1]
-                    target[2] = a[2]
-                    target[3] = a[3]
-                    target = ptr8(uint(target) + 4)
-                    a = ptr8(uint(a) + 4)
-                    i -= 4
-                while i:
-                    target[0] = a[0]
-                    target = ptr8(uint(target) + 1)
-                    a = ptr8(uint(a) + 1)
-                    i -= 1
-                j = 0
-            while j:
-                i = count
-                while i:
-                    target[0] = a[0]
-                    target = ptr8(uint(target) + 1)
-                    a = ptr8(uint(a) + 1)
-                    i -= 1
-                a = ptr8(uint(a) + gap)
-                j -= 1
-            iy += 1
-            row += 1
-        ox = 0
-        while ox < p[6]:
-            start = ptr8(uint(window) + (top * row_bytes + ox * p[11] * count))
-            w = tile
-            c = 0
-            again = multiplier
-            while c < count * multiplier:
-                t = ptr32(w)
-                w = ptr8(uint(w) + 16)
-                a = start
-                s = t[0] - _BIAS
-                ky = taps_h
-                while ky:
-                    if taps_w == 3:
-                        s = (w[0] - weight_zero) * a[0] + s
-                        a = ptr8(uint(a) + step)
-                        s = (w[1] - weight_zero) * a[0] + s
-                        a = ptr8(uint(a) + step)
-                        s = (w[2] - weight_zero) * a[0] + s
-                        a = ptr8(uint(a) + step)
-                        w = ptr8(uint(w) + 3)
-                    else:
-                        i = taps_w
+    step = p[13]
+    next_row = p[12] * columns - taps_w * step
+    three = taps_w == 3 and taps_h == 3 and step == 1
+    down = p[12] * columns
+    window = ptr8(uint(tile) + p[26])
+    reach = (taps_h - 1) * p[12] + 1
+    most = (p[20] - reach) // stride_h + 1
+    group = 1
+    if p[27]:
+        group = count
+    done = 0
+    while done < count:
+        a = window
+        i = group * plane
+        while i:
+            a[0] = zero
+            a = ptr8(uint(a) + 1)
+            i -= 1
+        kept = 0
+        iy = 0 - p[14]
+        oy = 0
+        while oy < p[5]:
+            now = p[5] - oy
+            if now > most:
+                now = most
+            need = (now - 1) * stride_h + reach
+            g = 0
+            while g < group:
+                row = kept
+                while row < need:
+                    target = ptr8(uint(window) + (g * plane + row * columns + p[15]))
+                    i = used
+                    if iy + row < 0 or iy + row >= height:
                         while i:
-                            s = (w[0] - weight_zero) * a[0] + s
-                            a = ptr8(uint(a) + step)
-                            w = ptr8(uint(w) + 1)
+                            target[0] = zero
+                            target = ptr8(uint(target) + 1)
                             i -= 1
-                    a = ptr8(uint(a) + next_row)
-                    ky -= 1
-                w = ptr8(uint(w) + pad)
-                right = t[2]
-                if right < _WIDE:
-                    if s < skip:
-                        y = low
                     else:
-                        high_bits = s >> 15
-                        low_bits = s & 0x7FFF
-                        m_high = t[1] >> 16
-                        m_low = t[1] & 0xFFFF
-                        y = (
-                            ((((low_bits * m_low) >> 15) + high_bits * m_low) >> 1)
-                            + low_bits * m_high
-                            + 0x4000
-                        ) >> 15
-                        y += high_bits * m_high
-                        if right:
-                            y = (y + (1 << (right - 1)) + (y >> 31)) >> right
-                        y += out_zero
-                else:
-                    y = t[3]
-                    m_high = t[1] >> 16
-                    m_low = t[1] & 0xFFFF
-                    y = int(wide(s, (y >> 16) & 0xFFFF, y & 0xFFFF, m_high, m_low, right - _WIDE, 0))
-                    y += out_zero
-                if y < low:
-                    y = low
-                if y > high:
-                    y = high
-                out[c] = y
-                c += 1
-                again -= 1
-                if again == 0:
-                    again = multiplier
-                    start = ptr8(uint(start) + 1)
-            out = ptr8(uint(out) + channels)
-            ox += 1
-        kept = rows - stride_h
-        top += stride_h
-        if kept < 0:
-            iy += 0 - kept
-            kept = 0
-            top = p[20]
-        oy += 1
+                        a = ptr8(uint(arena) + (p[0] + (iy + row) * width * depth + first + done + g))
+                        while i > 3:
+                            target[0] = a[0]
+                            a = ptr8(uint(a) + depth)
+                            target[1] = a[0]
+                            a = ptr8(uint(a) + depth)
+                            target[2] = a[0]
+                            a = ptr8(uint(a) + depth)
+                            target[3] = a[0]
+                            a = ptr8(uint(a) + depth)
+                            target = ptr8(uint(target) + 4)
+                            i -= 4
+                        while i:
+                            target[0] = a[0]
+                            a = ptr8(uint(a) + depth)
+                            target = ptr8(uint(target) + 1)
+                            i -= 1
+                    row += 1
+                g += 1
+            made = 0
+            while made < group * multiplier:
+                channel = done * multiplier + made
+                w = ptr8(uint(tile) + channel * size)
+                head = ptr32(w)
+                halves = ptr16(w)
+                bias = head[0] - _BIAS - _BIAS
+                m_low = halves[2]
+                m_middle = halves[3]
+                m_high = halves[4]
+                shift = halves[5]
+                half = 0
+                if shift < _WIDE:
+                    half = head[3]
+                w = ptr8(uint(w) + 16)
+                if three:
+                    w0 = w[0] - weight_zero
+                    w1 = w[1] - weight_zero
+                    w2 = w[2] - weight_zero
+                    w3 = w[3] - weight_zero
+                    w4 = w[4] - weight_zero
+                    w5 = w[5] - weight_zero
+                    w6 = w[6] - weight_zero
+                    w7 = w[7] - weight_zero
+                    w8 = w[8] - weight_zero
+                out = ptr8(uint(arena) + (p[1] + oy * p[6] * channels + first * multiplier + channel))
+                line = ptr8(uint(window) + (made // multiplier) * plane)
+                y = now
+                while y:
+                    start = line
+                    x = p[6]
+                    while x:
+                        a = start
+                        if three:
+                            s = w0 * a[0] + bias
+                            s = w1 * a[1] + s
+                            s = w2 * a[2] + s
+                            a = ptr8(uint(a) + down)
+                            s = w3 * a[0] + s
+                            s = w4 * a[1] + s
+                            s = w5 * a[2] + s
+                            a = ptr8(uint(a) + down)
+                            s = w6 * a[0] + s
+                            s = w7 * a[1] + s
+                            s = w8 * a[2] + s
+                        else:
+                            s = bias
+                            t = w
+                            ky = taps_h
+                            while ky:
+                                i = taps_w
+                                while i:
+                                    s = (t[0] - weight_zero) * a[0] + s
+                                    a = ptr8(uint(a) + step)
+                                    t = ptr8(uint(t) + 1)
+                                    i -= 1
+                                a = ptr8(uint(a) + next_row)
+                                ky -= 1
+                        if not signed:
+                            s = ((s >> 31) ^ -1) & s
+                        i = 0
+                        if (s + _TOP) >> 20:
+                            i = shift >> 5
+                            if s < 0:
+                                s = 0 - _TOP
+                            elif not i:
+                                s = _TOP
+                        if i:
+                            s -= _BIAS
+                            bias_low = halves[6]
+                            bias_high = halves[7]
+                            s = int(wide(s, bias_high, bias_low, m_middle, m_low, shift - _WIDE, 0)) + p[19]
+                            if s < low:
+                                s = low
+                        else:
+                            i = (m_low * s) >> 10
+                            i = (m_middle * s + i) >> 10
+                            i = m_high * s + i
+                            if signed:
+                                i -= (s >> 31) & 0x800
+                            s = (half + i) >> shift
+                            if signed and s < low:
+                                s = low
+                        if s > high:
+                            s = high
+                        out[0] = s
+                        out = ptr8(uint(out) + channels)
+                        start = ptr8(uint(start) + stride_w)
+                        x -= 1
+                    line = ptr8(uint(line) + stride_h * columns)
+                    y -= 1
+                made += 1
+            oy += now
+            iy += now * stride_h
+            kept = need - now * stride_h
+            if kept < 0:
+                kept = 0
+            g = 0
+            while g < group:
+                target = ptr8(uint(window) + g * plane)
+                a = ptr8(uint(target) + now * stride_h * columns)
+                i = kept * columns
+                while i:
+                    target[0] = a[0]
+                    target = ptr8(uint(target) + 1)
+                    a = ptr8(uint(a) + 1)
+                    i -= 1
+                g += 1
+        done += group

@@ -22,7 +22,7 @@ def run(p, arena, work, file):
 
 
 @micropython.viper
-def transpose_conv(  # noqa: PLR0912, PLR0915 (as conv)
+def transpose_conv(  # noqa: PLR0915 (as layer.finish)
     s: int, a: ptr8, arena: ptr8, tile: ptr8, p: ptr32, first: int, count: int
 ):
     """Outputs of the `count` channels from `first` on, at every position. s and a as in conv."""
@@ -43,7 +43,7 @@ def transpose_conv(  # noqa: PLR0912, PLR0915 (as conv)
             c = 0
             while c < count:
                 t = ptr32(row)
-                s = t[0] - _BIAS
+                s = t[0] - _BIAS - _BIAS - _BIAS
                 ky = oy % stride_h
                 iy = oy // stride_h
                 while ky < taps_h:
@@ -73,14 +73,13 @@ def transpose_conv(  # noqa: PLR0912, PLR0915 (as conv)
                         ix -= 1
                     ky += stride_h
                     iy -= 1
-                right = t[2]
-                m_high = t[1] >> 16
-                m_low = t[1] & 0xFFFF
-                if right < _WIDE:
-                    y = int(wide(s, 0x8000, 0, m_high, m_low, 31 - right, 0))
-                else:
-                    y = t[3]
-                    y = int(wide(s, (y >> 16) & 0xFFFF, y & 0xFFFF, m_high, m_low, right - _WIDE, 0))
+                h = ptr16(row)
+                m_low = h[2]
+                m_high = h[3]
+                shift = h[5] - _WIDE
+                bias_low = h[6]
+                bias_high = h[7]
+                y = int(wide(s, bias_high, bias_low, m_high, m_low, shift, 0))
                 y += p[17]
                 if y < p[15]:
                     y = p[15]

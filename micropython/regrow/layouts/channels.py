@@ -1,8 +1,16 @@
-"""What the operators with weights share: the rows of a record, one per output channel.
+"""What the operators with weights share: the head of each output channel, and its weights as level + 128.
 
-A row is four words and, behind them, the channel's weights as level + 128: bias - zero point * sum of the
-weights, plus BIAS; multiplier; right shift; 0. For a channel out of the reach of 30 bits the shift is WIDE +
-left shift + 31, and the bias stands alone in the fourth word, plus 2**31: `wide` requantizes it.
+A row is a head of 16 bytes and, behind it, the channel's weights. Head, in words (w) and halves
+of them (h), where r is the right shift and the output's zero point is z:
+
+    w0  bias - zero point of the input * sum of the weights, plus 2 * BIAS
+    h2, h3, h4  the multiplier's bits 0 to 9, 10 to 19 and 20 to 30: kernels requantize sums of 20 bits
+    h5  11 + r: the shift after the multiplication, 20 bits of whose product are dropped before
+    w3  what is added before that shift: one half, TFLite's second rounding (see `_finish`), z << h5
+
+Sums of more bits saturate, as r is 10 at most. Channels out of that reach are `wide`: BIAS is in w0 three
+times, so that kernels find their sums above all others; h2, h3 are the multiplier's halves, h5 is WIDE +
+left shift + 31 and h6, h7 are those of the bias, plus 2**31.
 """
 
 from array import array
@@ -11,7 +19,7 @@ import micropython
 
 from ..errors import PackError
 from ..graph import CONSTANT, INT8, INT32, WEIGHTS
-from ..quant import BIAS, WIDE, product, quantize_multiplier, rounded, split
+from ..quant import BIAS, WIDE, product, quantize_multiplier, requantize, rounded, split
 from .checks import value
 
 HEAD = 16
@@ -20,6 +28,7 @@ TILE = 4096
 """Bytes of rows that are in RAM at one time where there is not room for more; one row at least."""
 
 _TERMS = 16384  # the most weights of a channel, so that sums stay within 30 bits
+_SHIFTS = 10  # shifted right by no more, sums of 2**19 saturate
 _SATURATED = 25  # shifted left by more, all but 0 is out of range
 _SIGN = 0x80000000
 
@@ -49,13 +58,13 @@ def overlap(x, y):
 
 
 class Rows:
-    """Writes the rows of an op: `terms` weights a channel, in rows of `size` bytes that end with zeros.
+    """The rows of an op with `terms` weights a channel, which `write` makes `size` bytes long, zeros last.
 
     Multipliers are input scale * weight scale / output scale. `once`: sums are rounded once, for
-    FULLY_CONNECTED.
+    FULLY_CONNECTED. `wide`: all rows are.
     """
 
-    def __init__(self, op, out, terms, size, once=False):
+    def __init__(self, op, out, terms, size, once=False, wide=False):
         x, tensor, bias, y = check(op, 1 if once else 6)
         self._options = 1 if once else 6
         self._zero = weight_zero(op, self._options)
@@ -69,28 +78,42 @@ class Rows:
         self._out = out
         self._once = once
         self._biases = out.integers(bias) if bias else None
+        self._wide = wide
         self._bound = 255 * (128 if self._zero == 128 else 255) * terms
         self.weights = out.weights(tensor)
         if not self.weights.scales.common and self.weights.channels != channels:
             raise PackError(f"weights {tensor.place} do not have a scale for each of {channels} channels")
         self._levels = bytearray(size - HEAD)
         self.levels = memoryview(self._levels)[:terms]
+        self._constant = bytes([self._zero]) * terms
+
+    def read(self):
+        """Take the weights of the next channel into `levels`, as level + 128."""
+        self.weights.read_levels(self.levels)
+        unsign(self.levels, len(self.levels))
 
     def write(self, channel):
-        """Write the row of a channel, whose weights are in `levels` as level + 128."""
-        m, shift = self._multiplier(channel)
-        whole = self._biases[channel] if self._biases else 0
-        folded = -(self._x.zero_point + 128) * (sum(self.levels) - len(self.levels) * self._zero)
-        right = -shift
-        alone = 0
-        if shift > 0 or (self._once and not shift) or abs(whole) + self._bound >= BIAS:
-            if abs(whole) + self._bound >> 31:
-                raise PackError("an op of the graph has a bias that overflows its sums")
-            alone = whole - _SIGN if whole >= 0 else whole + _SIGN
-            right = WIDE + min(shift, _SATURATED) + 31
-            whole = 0
-        self._out.write(array("i", (whole + folded + BIAS, m, right, alone)))
+        """Write the row of a channel, whose weights are in `levels`."""
+        self._out.write(array("i", self.head(channel)))
         self._out.write(self._levels)
+
+    def head(self, channel):
+        """The four words of the head of a channel, whose weights are in `levels`."""
+        m, shift = self._multiplier(channel)
+        bias = self._biases[channel] if self._biases else 0
+        if abs(bias) + self._bound >> 31:
+            raise PackError("an op of the graph has a bias that overflows its sums")
+        folded = -(self._x.zero_point + 128) * (sum(self.levels) - len(self.levels) * self._zero)
+        wide = self._wide or not self._reachable(bias, shift)
+        if wide and not self._wide and self.levels == self._constant:
+            bias, m, shift = self._alone(requantize(bias, m, shift, self._once))
+            wide = False
+        if wide:
+            shift = WIDE + min(shift, _SATURATED) + 31
+            return folded + 3 * BIAS, m, shift << 16, _signed(bias ^ _SIGN)
+        digits = m & 0x3FF | (m & 0xFFC00) << 6
+        shift, half = self._finish(shift)
+        return bias + folded + 2 * BIAS, digits, m >> 20 | shift << 16, half
 
     def _multiplier(self, channel):
         scales = self.weights.scales
@@ -98,6 +121,31 @@ class Rows:
         if self._uint8:
             number = rounded(number)
         return quantize_multiplier(number, split(self._y.scale))
+
+    def _reachable(self, bias, shift):
+        """Whether kernels requantize such sums without `wide`."""
+        return (0 if self._once else 1) <= -shift <= _SHIFTS and abs(bias) + self._bound < BIAS
+
+    def _alone(self, y):
+        """A reachable bias, multiplier and shift that give y where all weights are 0."""
+        y = max(-255, min(255, y))
+        return y << 2, 1 << 30, -1
+
+    def _finish(self, shift):
+        """(h5, w3) of a shift.
+
+        Where TFLite rounds twice, x = (acc * m + 2**30) >> 31 and then (x + 2**(r - 1) - (x < 0)) >> r, that
+        is (acc * m + 2**(r + 30) + 2**30) >> (r + 31) for acc >= 0, with - 2**30 for acc < 0.
+        """
+        half = 1 << 10 - shift
+        if not self._once:
+            half += 1 << 10
+        return 11 - shift, half + (self._y.zero_point + 128 << 11 - shift)
+
+
+def _signed(word):
+    word &= 0xFFFFFFFF
+    return word - ((word & _SIGN) << 1)
 
 
 @micropython.viper

@@ -1,8 +1,9 @@
-"""CONV_2D and FULLY_CONNECTED: a row per output channel."""
+"""CONV_2D and FULLY_CONNECTED: output channels in groups, in the form that suits their weights."""
 
 from ..errors import PackError
 from ..quant import activation_range
-from .channels import HEAD, TILE, Rows, check, overlap, unsign, weight_zero
+from . import forms
+from .channels import Rows, check, overlap, weight_zero
 from .checks import image
 from .window import axis
 
@@ -33,13 +34,13 @@ def lay(op, out):
     if not fits:
         raise PackError("a convolution or FULLY_CONNECTED of the graph has shapes that do not fit")
     low, high = activation_range(activation, y)
-    gather = taps != (1, 1)
-    length = (terms + 7) & -8 if gather else terms
-    size = HEAD + ((length + 3) & -4)
-    column = length if gather else 0
-    tile = channels if overlap(x, y) else min(channels, max(1, TILE // size))
-    room = yield tile * size + column
-    tile = min(channels, (room - column) // size)
+    gathers = taps != (1, 1)
+    space = forms.Space(rows * columns, channels, terms, gathers, overlap(x, y))
+    space.room = yield space.least()
+    zero = weight_zero(op, 1 if dense else 6)
+    lines = Rows(op, out, terms, 16 + space.length, dense)
+    form = forms.choose(space, lines, zero)
+    out.kernel = form.kernel
     out.params(
         x.place,
         y.place,
@@ -62,18 +63,15 @@ def lay(op, out):
         high,
         y.zero_point + 128,
         terms,
-        length,
-        gather,
-        not (depth & 7 or x.place & 1),
+        space.length,
+        form.batch,
+        (not (depth & 7 or x.place & 1)) | gathers << 1,
         dense,
-        weight_zero(op, 1 if dense else 6),
-        tile,
-        size,
-        tile * size,
+        form.zero,
+        form.tile,
+        form.size,
+        form.tile_bytes,
+        form.skipped,
     )
-    lines = Rows(op, out, terms, size, dense)
     lines.weights.rewind()
-    for channel in range(channels):
-        lines.weights.read_levels(lines.levels)
-        unsign(lines.levels, terms)
-        lines.write(channel)
+    form.write(out, lines)

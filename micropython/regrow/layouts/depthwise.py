@@ -6,6 +6,8 @@ from .channels import HEAD, TILE, Rows, check, overlap, unsign, weight_zero
 from .checks import image
 from .window import axis
 
+_ROWS = 32  # of an image in RAM at one time, before more channels
+
 
 def lay(op, out):
     x, weights, _, y = check(op, 6)
@@ -25,13 +27,14 @@ def lay(op, out):
     # bytes that one channel of the input, with the channels made of it, takes in the tile and in the window
     step = multiplier * size
     window = window_rows * window_columns
-    tile = depth
-    if not overlap(x, y) or (x.place == y.place and x.shape == y.shape):
-        tile = min(depth, max(1, TILE // (step + window)))
+    together = overlap(x, y) and not (x.place == y.place and x.shape == y.shape)
+    tile = depth if together else min(depth, max(1, TILE // (step + window)))
     room = yield tile * (step + window)
-    tile = max(tile, min(depth, room // (step + window)))
-    # more rows, to move them less often
-    window_rows = min(4 * window_rows, (room // tile - step) // window_columns)
+    if not together:
+        tile = min(depth, max(tile, (room - _ROWS * window_columns) // step))
+    windows = tile if together else 1
+    whole = (rows - 1) * stride_h + window_rows
+    window_rows = min(whole, (room - tile * step) // windows // window_columns)
     out.params(
         x.place,
         y.place,
@@ -60,6 +63,7 @@ def lay(op, out):
         tile,
         size,
         tile * step,
+        together,
     )
     _write(Rows(op, out, taps, size), channels, taps)
 

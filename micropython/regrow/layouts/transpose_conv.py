@@ -2,7 +2,7 @@
 
 from ..errors import PackError
 from ..quant import activation_range
-from .channels import HEAD, TILE, Rows, check, unsign, weight_zero
+from .channels import HEAD, TILE, Rows, check, weight_zero
 from .checks import image
 from .window import axis
 
@@ -51,9 +51,8 @@ def lay(op, out):
         size,
     )
     x.zero_point = -128  # it cannot be in the bias: how many taps meet an output depends on its place
-    lines = Rows(op, out, terms, size)
+    lines = Rows(op, out, terms, size, wide=True)
     lines.weights.rewind()
     for channel in range(channels):
-        lines.weights.read_levels(lines.levels)
-        unsign(lines.levels, terms)
+        lines.read()
         lines.write(channel)

@@ -1,0 +1,111 @@
+"""The windows of a convolution as columns: what each of its positions takes from the image, side by side."""
+
+import micropython
+
+
+@micropython.viper
+def gather(  # noqa: PLR0912, PLR0915 (a call per part would cost more than its work)
+    i: int, a: ptr8, arena: ptr8, work: ptr8, p: ptr32, first: int, count: int
+):
+    """The columns of `count` positions from `first` on, each in a multiple of 8 bytes that ends with zeros.
+
+    i and a come first because viper keeps two variables in registers; callers give 0 and the arena.
+    """
+    x = ptr8(uint(arena) + p[0])
+    height = p[2]
+    width = p[3]
+    depth = p[4]
+    taps_h = p[8]
+    taps_w = p[9]
+    down = p[12]
+    zero = p[16]
+    aligned = p[23] & 1
+    target = ptr8(uint(work) + p[28])
+    rest = p[21] - p[20]
+    # all taps of a window's row lie side by side, unless they are dilated
+    span = taps_w
+    if p[13] > 1:
+        span = 1
+    line = width * depth
+    oy = first // p[6]
+    ox = first - oy * p[6]
+    while count:
+        top = oy * p[10] - p[14]
+        left = ox * p[11] - p[15]
+        ky = taps_h
+        iy = top
+        while ky:
+            kx = taps_w
+            ix = left
+            while kx:
+                # taps before, inside and behind the image's row
+                before = 0
+                inside = span
+                if iy < 0 or iy >= height:
+                    inside = 0
+                    before = span
+                else:
+                    if ix < 0:
+                        before = 0 - ix
+                        if before > span:
+                            before = span
+                        inside = span - before
+                    if ix + span > width:
+                        inside = width - ix - before
+                        if inside < 0:
+                            inside = 0
+                if before:
+                    i = before * depth
+                    while i:
+                        target[0] = zero
+                        target = ptr8(uint(target) + 1)
+                        i -= 1
+                if inside:
+                    i = inside * depth
+                    a = ptr8(uint(x) + (iy * line + (ix + before) * depth))
+                    if aligned:
+                        halves = ptr16(target)
+                        source = ptr16(a)
+                        target = ptr8(uint(target) + i)
+                        while i:
+                            halves[0] = source[0]
+                            halves[1] = source[1]
+                            halves[2] = source[2]
+                            halves[3] = source[3]
+                            halves = ptr16(uint(halves) + 8)
+                            source = ptr16(uint(source) + 8)
+                            i -= 8
+                    while i > 3:
+                        target[0] = a[0]
+                        target[1] = a[1]
+                        target[2] = a[2]
+                        target[3] = a[3]
+                        target = ptr8(uint(target) + 4)
+                        a = ptr8(uint(a) + 4)
+                        i -= 4
+                    while i:
+                        target[0] = a[0]
+                        target = ptr8(uint(target) + 1)
+                        a = ptr8(uint(a) + 1)
+                        i -= 1
+                i = span - before - inside
+                if i:
+                    i *= depth
+                    while i:
+                        target[0] = zero
+                        target = ptr8(uint(target) + 1)
+                        i -= 1
+                kx -= span
+                ix += p[13]
+            ky -= 1
+            iy += down
+        i = rest
+        while i:
+            target[0] = 0
+            target = ptr8(uint(target) + 1)
+            i -= 1
+        ox += 1
+        if ox == p[6]:
+            ox = 0
+            oy += 1
+        count -= 1

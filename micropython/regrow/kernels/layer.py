@@ -1,0 +1,133 @@
+"""CONV_2D and FULLY_CONNECTED: what all forms of their weights share.
+
+A tile, the rows of some output channels, is used for all positions as it passes, a batch of positions at a
+time: `gather` puts what their windows take from the image side by side in columns (an op of 1x1 finds its
+columns in the arena), the form's kernel sums the products, and `finish` makes outputs of the sums.
+"""
+
+import micropython
+from micropython import const
+
+from .columns import gather
+from .wide import wide
+
+_WIDE = const(32)
+_BIAS = const(0x20000000)
+_TOP = const(0x80000)
+
+
+def run(p, arena, work, file, accumulate, width, read=None):
+    """Run an op by the kernel `accumulate` of a form that has `width` channels in a group (0: all of a tile).
+
+    accumulate(0, work, columns, x, work, p, place of the sums, positions, groups): for each position the sum
+    of the column that stands at x of `columns`, then, for each channel of each group in the tile, the sum of
+    its products with the weights. `read(work, file, p, groups)` brings a tile to the front of the work, where
+    that is more than reading it.
+    """
+    tile, batch, gathers = p[26], p[22], p[23] & 2
+    positions = p[5] * p[6]
+    out, left = p[1], p[7]
+    sums = p[28] + (batch * p[21] if gathers else 0)
+    while left:
+        tile = min(tile, left)
+        groups = (tile + width - 1) // width if width else tile
+        if read:
+            read(work, file, p, groups)
+        else:
+            file.readinto(work, groups * p[27])
+        first = 0
+        while first < positions:
+            count = min(batch, positions - first)
+            if gathers:
+                gather(0, arena, arena, work, p, first, count)
+                accumulate(0, work, work, p[28], work, p, sums, count, groups, first)
+            else:
+                accumulate(0, work, arena, p[0], work, p, sums, count, groups, first)
+            finish(0, work, work, arena, p, sums, out + first * p[7], count, tile, width or tile)
+            first += count
+        out += tile
+        left -= tile
+    return p[29]
+
+
+@micropython.viper
+def finish(  # noqa: PLR0912, PLR0915 (a call per part would cost more than its work)
+    s: int,
+    head: ptr16,
+    tile: ptr8,
+    arena: ptr8,
+    p: ptr32,
+    sums_at: int,
+    y: int,
+    positions: int,
+    count: int,
+    width: int,
+):
+    """Outputs of `count` channels at some positions, from y of the arena on.
+
+    With inputs a and weights w as they are stored, of zero points z and v: the sum of (a - z) * (w - v) is
+    the sum of a * w, less v * the sum of a, less z * the sum of (w - v), which the row's bias has in it.
+    Where nothing below zero counts, negative sums are 0 without a branch, which would go either way too
+    often. s and head come first because viper keeps two variables in registers.
+    """
+    sums = ptr32(uint(tile) + sums_at)
+    out = ptr8(uint(arena) + y)
+    low = p[17]
+    high = p[18]
+    away = 0x800 - (p[24] << 11)
+    signed = low - p[19]
+    gap = p[7] - count
+    while positions:
+        offset = sums[0] * p[25] + _BIAS + _BIAS
+        sums = ptr32(uint(sums) + 4)
+        group = ptr8(tile)
+        left = count
+        while left:
+            n = width
+            if n > left:
+                n = left
+            left -= n
+            head = ptr16(group)
+            group = ptr8(uint(group) + p[27])
+            unused = (width - n) << 2
+            while n:
+                words = ptr32(head)
+                s = words[0] - offset + sums[0]
+                if not signed:
+                    s = ((s >> 31) ^ -1) & s
+                y = 0
+                if (s + _TOP) >> 20:
+                    y = head[5] >> 5
+                    if s < 0:
+                        s = 0 - _TOP
+                    elif not y:
+                        s = _TOP
+                if y:
+                    s -= _BIAS
+                    bias_low = head[6]
+                    bias_high = head[7]
+                    m_low = head[2]
+                    m_high = head[3]
+                    shift = head[5] - _WIDE
+                    s = int(wide(s, bias_high, bias_low, m_high, m_low, shift, p[24])) + p[19]
+                    if s < low:
+                        s = low
+                else:
+                    y = (head[2] * s) >> 10
+                    y = (head[3] * s + y) >> 10
+                    y = head[4] * s + y
+                    if signed:
+                        y -= (s >> 31) & away
+                    s = (words[3] + y) >> head[5]
+                    if signed and s < low:
+                        s = low
+                if s > high:
+                    s = high
+                out[0] = s
+                out = ptr8(uint(out) + 1)
+                sums = ptr32(uint(sums) + 4)
+                head = ptr16(uint(head) + 16)
+                n -= 1
+            sums = ptr32(uint(sums) + unused)
+        out = ptr8(uint(out) + gap)
+        positions -= 1

@@ -1,0 +1,296 @@
+"""The forms that the weights of CONV_2D and FULLY_CONNECTED may take, of which a layer gets the fastest.
+
+Each is a file of that name in kernels/. In the record stands tile by tile, a tile being some output channels:
+rows    per channel its head and its weights
+eights  per group of eight channels their heads, then term by term the eight weights
+lanes   the same for weights of 4 bits, with the eight in 4 bytes; each has the lowest level taken off
+sparse  u32 bytes that follow; the heads; per channel and block of 256 terms u8 negative / 4, u8 positive / 4,
+        0, 0, then (weight, place in the block) of the negative weights, the others; absolute, the zero point
+        taken off, each of the two lists with zeros up to a multiple of 4
+"""
+
+from array import array
+
+import micropython
+from micropython import const
+
+from .channels import HEAD, TILE
+
+_WIDTH = const(8)  # channels in a group
+_LARGEST = const(12288)  # bytes of a group that a layer has a claim to
+_ONCE_TILE = const(8192)  # instead of TILE for a layer with one position, whose weights serve once
+_BATCH = const(8)  # positions worth taking together
+_BATCH_BYTES = const(768)  # that a layer has a claim to for them, as far as it goes
+_BLOCK = const(256)
+# What a product costs, as measured on a desktop; on a Cortex-M3 the ratios are about the same.
+_ROWS, _EIGHTS, _LANES, _SPARSE = const(52), const(39), const(23), const(62)
+_START = const(130)  # to start a block of a sparse row
+_UNPACKED = const(4)  # positions that pay for unpacking
+
+
+class Space:
+    """What a layer has to work in: `room` bytes, for `positions` of `terms` values.
+
+    `length`: terms of a column, where windows are gathered a multiple of 8. `whole`: all channels must be in
+    one tile.
+    """
+
+    def __init__(self, positions, channels, terms, gathers, whole):
+        self.positions = positions
+        self.channels = channels
+        self.terms = terms
+        self.length = (terms + 7) & -8 if gathers else terms
+        self.column = self.length if gathers else 0
+        self.whole = whole
+        self.room = 0
+
+    def least(self):
+        """Bytes for a tile of TILE bytes, or of one group, or of one row if groups are too large."""
+        group = _WIDTH * (HEAD + self.length)
+        form = Eights(self, 128) if group <= _LARGEST else Rows(self, 128)
+        tile = TILE if self.positions > 1 else _ONCE_TILE
+        tile = form.groups if self.whole else min(form.groups, max(1, tile // form.size))
+        return form.needs(tile, max(1, min(self.positions, _BATCH_BYTES // form.position(tile))))
+
+
+def choose(space, lines, zero):
+    """The form, from what one look at all weights tells."""
+    words = array("I", (255, 0, 0, 0, 0))
+    blocks = (space.terms + _BLOCK - 1) // _BLOCK
+    longest = 0
+    for _ in range(space.channels):
+        lines.read()
+        words[2] = 0
+        survey(lines.levels, space.terms, zero, words)
+        longest = max(longest, words[2])
+    lowest, highest = min(words[0], zero), max(words[1], zero)
+    best = Eights(space, zero)
+    cost = _EIGHTS
+    if highest - lowest < 16 and space.positions >= _UNPACKED:
+        lanes = Lanes(space, zero, lowest)
+        if lanes.fits():
+            best, cost = lanes, _LANES
+    if not best.fits():
+        best, cost = Rows(space, zero), _ROWS
+    sparse = Sparse(space, zero, HEAD + 4 * blocks + 2 * longest, words)
+    dense_cost = cost * best.groups * best.width * space.length
+    if sparse.fits() and _SPARSE * words[3] + _START * blocks * space.channels < dense_cost:
+        best = sparse
+    best.share()
+    return best
+
+
+class Form:
+    """How a layer's weights stand in a tile: `groups` of `width` channels in `size` bytes.
+
+    `zero`: what the kernel subtracts, times the sum of a column. `skipped`: products that are left out.
+    `extra`: bytes it needs besides.
+    """
+
+    extra = 0
+
+    def __init__(self, space, zero):
+        self.space = space
+        self.zero = zero
+        self.skipped = 0
+        self.groups = (space.channels + self.width - 1) // self.width
+
+    def needs(self, groups, batch):
+        """Bytes for so many groups and positions at one time."""
+        return self.extra + groups * self.size + batch * self.position(groups)
+
+    def position(self, groups):
+        """Bytes for one position: its column, and its sums for so many groups."""
+        return self.space.column + 4 + 4 * self.width * groups
+
+    def fits(self):
+        return self.needs(self.groups if self.space.whole else 1, 1) <= self.space.room
+
+    def share(self):
+        """Settle `tile` (channels), `tile_bytes` and `batch` (positions): as few passes over the positions as
+        there is room for."""
+        space = self.space
+        batch = min(space.positions, _BATCH)
+        groups = self.groups
+        if not space.whole:
+            while groups > 1 and self.needs(groups, batch) > space.room:
+                groups -= 1
+            passes = (self.groups + groups - 1) // groups
+            groups = (self.groups + passes - 1) // passes
+        self.batch = min(space.positions, (space.room - self.needs(groups, 0)) // self.position(groups))
+        self.tile = min(space.channels, groups * self.width)
+        self.tile_bytes = groups * self.size
+
+
+class Rows(Form):
+    kernel = "rows"
+    width = 1
+
+    def __init__(self, space, zero):
+        self.size = HEAD + ((space.length + 3) & -4)
+        super().__init__(space, zero)
+
+    def write(self, out, lines):
+        pad = bytes(self.size - HEAD - self.space.terms)
+        for channel in range(self.space.channels):
+            lines.read()
+            out.write(array("i", lines.head(channel)))
+            out.write(lines.levels)
+            out.write(pad)
+
+
+class Eights(Form):
+    kernel = "eights"
+    width = _WIDTH
+
+    def __init__(self, space, zero):
+        self.size = _WIDTH * (HEAD + space.length)
+        super().__init__(space, zero)
+
+    def write(self, out, lines):
+        channels = self.space.channels
+        heads = array("i", bytes(_WIDTH * HEAD))
+        group = bytearray(self._group_bytes())
+        for channel in range(channels):
+            i = channel % _WIDTH
+            lines.read()
+            heads[4 * i : 4 * i + 4] = array("i", lines.head(channel))
+            self._put(lines.levels, group, i)
+            if i == _WIDTH - 1 or channel == channels - 1:
+                out.write(heads)
+                out.write(group)
+
+    def _group_bytes(self):
+        return _WIDTH * self.space.length
+
+    def _put(self, levels, group, i):
+        spread(levels, group, i, self.space.terms)
+
+
+class Lanes(Eights):
+    kernel = "lanes"
+
+    def __init__(self, space, zero, lowest):
+        super().__init__(space, zero - lowest)
+        self.size = _WIDTH * HEAD + self._group_bytes()
+        self.extra = 2 * _WIDTH * space.length
+        self._lowest = lowest
+
+    def _group_bytes(self):
+        return _WIDTH // 2 * self.space.length
+
+    def _put(self, levels, group, i):
+        pack(levels, group, i, self.space.terms, self._lowest)
+
+
+class Sparse(Form):
+    kernel = "sparse"
+    width = 1
+
+    def __init__(self, space, zero, size, words):
+        self.size = size
+        super().__init__(space, 1)
+        self._zero = zero
+        self.skipped = min((1 << 30) - 1, space.positions * words[4])
+
+    def write(self, out, lines):
+        channels, terms = self.space.channels, self.space.terms
+        first = 0
+        heads = bytearray(HEAD * self.tile)
+        rows = bytearray(self.tile * (self.size - HEAD))
+        while first < channels:
+            count = min(self.tile, channels - first)
+            end = 0
+            for i in range(count):
+                lines.read()
+                heads[HEAD * i : HEAD * i + HEAD] = bytes(array("i", lines.head(first + i)))
+                for start in range(0, terms, _BLOCK):
+                    levels = lines.levels[start : start + _BLOCK]
+                    end = walk(levels, len(levels), self._zero, rows, end)
+            out.write(array("I", (HEAD * count + end,)))
+            out.write(memoryview(heads)[: HEAD * count])
+            out.write(memoryview(rows)[:end])
+            first += count
+
+
+@micropython.viper
+def survey(levels: ptr8, count: int, zero: int, words: ptr32):
+    """Note the lowest and the highest weight and how many pairs a sparse row has, here, in all, and zeros."""
+    while count:
+        block = 256
+        if block > count:
+            block = count
+        count -= block
+        less = 0
+        more = 0
+        while block:
+            w = levels[0]
+            levels = ptr8(uint(levels) + 1)
+            if w < words[0]:
+                words[0] = w
+            if w > words[1]:
+                words[1] = w
+            if w < zero:
+                less += 1
+            elif w > zero:
+                more += 1
+            else:
+                words[4] = words[4] + 1
+            block -= 1
+        pairs = ((less + 3) & -4) + ((more + 3) & -4)
+        words[2] = words[2] + pairs
+        words[3] = words[3] + pairs
+
+
+@micropython.viper
+def spread(levels: ptr8, group: ptr8, at: int, count: int):
+    """One channel's weights into every eighth place of its group."""
+    group = ptr8(uint(group) + at)
+    while count:
+        group[0] = levels[0]
+        levels = ptr8(uint(levels) + 1)
+        group = ptr8(uint(group) + 8)
+        count -= 1
+
+
+@micropython.viper
+def pack(levels: ptr8, group: ptr8, at: int, count: int, lowest: int):
+    """One channel's weights into the lower or upper half of every fourth byte of its group."""
+    group = ptr8(uint(group) + (at >> 1))
+    shift = (at & 1) << 2
+    kept = 0xF0 >> shift
+    while count:
+        group[0] = (group[0] & kept) | ((levels[0] - lowest) << shift)
+        levels = ptr8(uint(levels) + 1)
+        group = ptr8(uint(group) + 4)
+        count -= 1
+
+
+@micropython.viper
+def walk(levels: ptr8, count: int, zero: int, rows: ptr8, at: int) -> int:
+    """Write a block of a sparse row at that byte, and give where it ends."""
+    head = ptr8(uint(rows) + at)
+    at += 4
+    sign = 0
+    while sign < 2:
+        pairs = 0
+        i = 0
+        while i < count:
+            w = levels[i] - zero
+            if not sign:
+                w = 0 - w
+            if w > 0:
+                rows[at] = w
+                rows[at + 1] = i
+                at += 2
+                pairs += 1
+            i += 1
+        while pairs & 3:
+            rows[at] = 0
+            rows[at + 1] = 0
+            at += 2
+            pairs += 1
+        head[sign] = pairs >> 2
+        head[sign + 2] = 0
+        sign += 1
+    return at
