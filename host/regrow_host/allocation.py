@@ -73,9 +73,8 @@ class Allocation:
         for step in range(1, STEPS_BACK + 1):
             damage /= STEP_BACK**step
             if damage > least:
-                yield from list(
-                    self._try([damage])
-                )  # whole, as the executor may be gone when the next is wanted
+                # A list, as the executor may be gone when the next is wanted.
+                yield from list(self._try([damage]))
         yield from list(self._try([least]))
 
     def curve(self, every_codec: bool) -> list[Chosen]:
