@@ -122,7 +122,8 @@ class Case:
         if axis == 0 and len(filters) == 2:
             scales = scales[:1]
         levels = self.rng.integers(-128, 128, tuple(filters), np.int8)
-        bias = self.rng.integers(-20000, 20000, channels, np.int32)
+        bias = self.rng.integers(-20000, 20000, channels, np.int32) >> 6
+        bias <<= self.rng.integers(0, 7, channels) if self.rng.random() < 0.5 else 6
         typical = self.tensors[0].scale * scales.mean() * math.sqrt(levels.size / channels) * 74 * 74
         scale = float(np.float32(typical / 60 * np.exp(self.rng.uniform(-2, 2))))
         if len(scales) > 1:

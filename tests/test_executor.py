@@ -3,6 +3,7 @@
 import struct
 import tracemalloc
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -277,6 +278,19 @@ def test_a_graph_is_read_as_written() -> None:
     again = parse(data)
     assert graphfile.write(again) == data
     assert (again.ops, again.inputs, again.outputs, again.arena) == (graph.ops, (0,), (5,), 36)
+
+
+biases = st.builds(lambda n, shift: n << shift, st.integers(-(2**20), 2**20 - 1), st.integers(0, 11))
+
+
+@given(st.lists(biases, min_size=3, max_size=3))
+def test_biases_are_read_as_written(values: list[int]) -> None:
+    graph = small_graph()
+    bias = replace(graph.tensors[2], data=np.array(values, np.int32))
+    data = graphfile.write(replace(graph, tensors=(*graph.tensors[:2], bias, *graph.tensors[3:])))
+    again = parse(data).tensors[2].data
+    assert again is not None
+    assert again.tolist() == values
 
 
 @settings(max_examples=400, deadline=None, derandomize=True)

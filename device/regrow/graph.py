@@ -19,6 +19,7 @@ ACTIVATION, WEIGHTS, CONSTANT, VARIABLE = range(4)
 DTYPES = tuple(np.dtype(t) for t in ("int8", "uint8", "int16", "int32", "int64", "float32", "bool"))
 FORM = 1
 PLAIN, CODED = 0, 1
+APART = 128
 MAX_RANK = 6
 LIMIT = 1 << 31
 
@@ -202,10 +203,16 @@ def _constant(reader: Reader, dtype: np.dtype[Any], shape: tuple[int, ...], size
 def _coded(reader: Reader, count: int, stored: int) -> Array:
     end = reader.position + stored
     shift = reader.u8()
-    values = [value << shift for value in rice.read(reader, count)]
-    if shift > 31 or reader.position != end or not -LIMIT <= min(values) <= max(values) < LIMIT:
+    shifts = [shift % APART] * count
+    if shift >= APART:
+        shifts = [shift % APART + more for more in rice.read(reader, count)]
+    bare = np.array(rice.read(reader, count), np.int64)
+    if reader.position != end or not 0 <= min(shifts) <= max(shifts) <= 31:
         raise PackError("a coded constant of the graph is out of range, or does not end where it should")
-    return np.array(values, np.int32)
+    values: Array = bare << np.array(shifts)
+    if not -LIMIT <= values.min() <= values.max() < LIMIT:
+        raise PackError("a coded constant of the graph is out of range")
+    return np.asarray(values, np.int32)
 
 
 def _op(reader: Reader) -> Op:

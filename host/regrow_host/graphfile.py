@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import operator
 import struct
 
 import numpy as np
@@ -38,13 +36,17 @@ def _tensor(tensor: device.Tensor) -> bytes:
 
 
 def _coded(values: list[int]) -> bytes | None:
-    """How many low bits are 0 in all values, and the others as Rice codes; None where these end."""
-    bits = functools.reduce(operator.or_, values, 0)
-    shift = (bits & -bits).bit_length() - 1 if bits else 0
-    high = [value >> shift for value in values]
+    """Rice codes of the values without the low bits that are 0, in all or in each; None if too large."""
+    common, high = rice.shifted(values)
+    zeros = sorted(rice.zeros(value) for value in values if value)
+    usual = zeros[len(zeros) // 2] if zeros else 0
+    shifts = [rice.zeros(value) if value else usual for value in values]
+    bare = [value >> shift for value, shift in zip(values, shifts, strict=True)]
     if not -rice.LARGEST <= min(high) <= max(high) <= rice.LARGEST:
         return None
-    return bytes([shift]) + rice.write(high)
+    alike = bytes([common]) + rice.write(high)
+    apart = bytes([device.APART + usual]) + rice.write([each - usual for each in shifts]) + rice.write(bare)
+    return min(alike, apart, key=len)
 
 
 def _op(op: device.Op) -> bytes:

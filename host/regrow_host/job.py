@@ -9,6 +9,7 @@ from regrow.errors import InputError, RegrowError
 from regrow.pack import USE_EXECUTOR, USE_LITERT
 
 from regrow_host import calibration, console, data, lower, operators, quantize, rounding, tflite
+from regrow_host.compact import compact
 from regrow_host.data import Samples
 from regrow_host.judge import Judge, divergence
 from regrow_host.layers import INTEGERS, Network
@@ -167,7 +168,7 @@ def _networks(source: bytes, target: str, calibration: Floats) -> list[Network]:
                 floats, calibration, lambda done, _: bar.update(task, completed=done)
             )
         lower.lower(tflite.read(integers))
-        networks.append(Network.of(USE_EXECUTOR, integers))
+        networks.append(Network.of(USE_EXECUTOR, compact(integers)))
     return networks
 
 

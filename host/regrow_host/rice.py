@@ -1,10 +1,24 @@
 """Write lists of integers as Rice codes (docs/pack-format.md, "Integers")."""
 
+import functools
+import operator
 from collections.abc import Sequence
 
 from regrow.rice import ESCAPE, MOST_K, RAW_BITS
 
 LARGEST = (1 << RAW_BITS - 1) - 1
+
+
+def shifted(values: Sequence[int], most: int = 31) -> tuple[int, list[int]]:
+    """How many low bits are 0 in all values, and these without them."""
+    bits = functools.reduce(operator.or_, values, 0)
+    shift = min(zeros(bits), most) if bits else 0
+    return shift, [value >> shift for value in values]
+
+
+def zeros(value: int) -> int:
+    """How many low bits of a value other than 0 are 0."""
+    return (value & -value).bit_length() - 1
 
 
 def write(values: Sequence[int]) -> bytes:

@@ -546,7 +546,7 @@ def precision(model: Model) -> Precision:
     return "float16" if "float16" in weights else "float32"
 
 
-BIAS_STEP = 0.25
+BIAS_STEP = 0.125
 """Of a level of a layer's output: what its bias is rounded to at most where its weights change."""
 
 
@@ -597,7 +597,7 @@ def changed(
         tensors[index] = _with_values(index, model.tensors[index], before[index], new.values, new.scales)
     folded = _folded(model)
     shifted = set()
-    levels: dict[int, float] = {}
+    levels: dict[int, NDArray[np.float64]] = {}
     for operator in model.operators:
         index = folded.get(_weights_of(operator)[0], _weights_of(operator)[0])
         if index not in weights or operator.layer_inputs[2] < 0:
@@ -614,8 +614,8 @@ def changed(
                 )
             tensors[place] = bias
             if not _same(before[index], weights[index]):
-                level = float(model.tensors[operator.outputs[0]].scales[0] / bias.scales.max())
-                levels[place] = min(levels.get(place, level), level)
+                level = model.tensors[operator.outputs[0]].scales[0] / bias.scales.astype(np.float64)
+                levels[place] = np.minimum(levels.get(place, level), level)
         shift = weights[index].shift
         if shift is not None and shift.any() and place not in shifted:
             shifted.add(place)
@@ -629,14 +629,14 @@ def _same(before: WeightTensor, new: NewWeights) -> bool:
     return np.array_equal(before.levels, new.values) and np.array_equal(before.scales, new.scales)  # type: ignore[arg-type]
 
 
-def _coarse(bias: Tensor, step: float) -> Tensor:
-    """The bias in multiples of the power of two up to `step`."""
-    if step < 2 or bias.data is None:
+def _coarse(bias: Tensor, steps: NDArray[np.float64]) -> Tensor:
+    """The bias in multiples of the power of two up to each step, 1 or one per channel."""
+    if bias.data is None:
         return bias
-    power = 1 << min(int(math.log2(step)), 30)
-    largest = (1 << 31) // power
-    multiples = np.rint(bias.data / power).clip(-largest, largest - 1)
-    return replace(bias, data=(multiples * power).astype(np.int32), buffer=None)
+    powers = 2.0 ** np.clip(np.floor(np.log2(steps)), 0, 30)
+    most = 2.0**31 / powers
+    multiples = np.rint(bias.data / powers).clip(-most, most - 1)
+    return replace(bias, data=(multiples * powers).astype(np.int32), buffer=None)
 
 
 def bias_of(model: Model, weights: WeightTensor) -> int:

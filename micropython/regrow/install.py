@@ -112,12 +112,13 @@ class Output:
         from .rice import read
 
         shift = reader.u8()
+        shifts = read(reader, tensor.count) if shift & 0x80 else None
         values = read(reader, tensor.count)
         for i in range(tensor.count):
-            value = values[i] << shift
-            if shift > 31 or not -0x80000000 <= value <= 0x7FFFFFFF:
+            left = (shift & 0x7F) + (shifts[i] if shifts else 0)
+            if not 0 <= left <= 31 or not -0x80000000 <= values[i] << left <= 0x7FFFFFFF:
                 raise PackError("a coded constant of the graph is out of range")
-            values[i] = value
+            values[i] <<= left
         return values
 
     def close(self, pack_id, memory, description):

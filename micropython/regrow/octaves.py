@@ -1,17 +1,22 @@
-"""Scales by channel in 16ths of an octave (docs/pack-format.md, "Weights part", scale form 3)."""
-
-from array import array
+"""Scales by channel in 1024ths of an octave (docs/pack-format.md, "Weights part", scale form 3)."""
 
 from .errors import PackError
 from .rice import read
 
-_MANTISSAS = (
-    (0, 371395, 759234, 1164243),
-    (1587184, 2028850, 2490071, 2971711),
-    (3474675, 3999908, 4548394, 5121164),
-    (5719293, 6343903, 6996167, 7677309),
+# fmt: off
+_COARSE = (
+    8388608, 8572295, 8760003, 8951823, 9147842, 9348154, 9552851, 9762032,
+    9975792, 10194234, 10417458, 10645571, 10878679, 11116891, 11360319, 11609078,
+    11863283, 12123055, 12388516, 12659789, 12937002, 13220286, 13509772, 13805598,
+    14107901, 14416824, 14732511, 15055111, 15384775, 15721658, 16065917, 16417715,
 )
-"""Of 2^(j/16) as float32."""
+_FINE = (
+    0, 5680, 11364, 17052, 22744, 28439, 34139, 39842, 45549, 51260, 56975, 62694,
+    68417, 74143, 79874, 85608, 91346, 97088, 102834, 108584, 114337, 120095, 125857, 131622,
+    137391, 143164, 148942, 154723, 160508, 166296, 172089, 177886,
+)
+# fmt: on
+"""round(2^(23 + j/32)) and round(2^(23 + j/1024)) - 2^23."""
 
 
 class Octaves:
@@ -20,12 +25,14 @@ class Octaves:
     common = None
 
     def __init__(self, reader, channels):
-        base = reader.i16()
-        offsets = read(reader, channels)
+        shift = reader.u8()
+        base = reader.i32()
+        self._exponents = read(reader, channels)
         for c in range(channels):
-            if not -2016 <= base + offsets[c] <= 2047:
+            exponent = base + (self._exponents[c] << shift)
+            if shift > 10 or not -129024 <= exponent <= 131071:
                 raise PackError("a weights part has a scale out of range")
-        self._exponents = array("h", [base + offset for offset in offsets])
+            self._exponents[c] = exponent
 
     def __len__(self):
         return len(self._exponents)
@@ -34,4 +41,5 @@ class Octaves:
         if not 0 <= channel < len(self._exponents):
             raise IndexError(channel)
         exponent = self._exponents[channel]
-        return ((exponent >> 4) + 127 << 23) + _MANTISSAS[exponent >> 2 & 3][exponent & 3]
+        coarse = _COARSE[exponent >> 5 & 31]
+        return ((exponent >> 10) + 126 << 23) + coarse + (coarse * _FINE[exponent & 31] >> 23)

@@ -41,19 +41,31 @@ def test_rice_refuses():
     assert raises(PackError, rice.read, reader(b"\x00\x00\x00"), 1 << 30)
 
 
-def octaves(base, offsets):
-    return struct.pack("<BBBIHIh", 0, 0, 3, 2 * len(offsets), len(offsets), 2, base) + codes(offsets, 2)
+def octaves(shift, base, offsets):
+    head = struct.pack("<BBBIHIBi", 0, 0, 3, 2 * len(offsets), len(offsets), 2, shift, base)
+    return head + codes(offsets, 2)
+
+
+def check_octaves(shift, base, offsets):
+    expected = b""
+    for offset in offsets:
+        e = base + (offset << shift)
+        mantissa = int(2 ** (23 + (e >> 5) % 32 / 32) + 0.5) * int(2 ** (23 + e % 32 / 1024) + 0.5) >> 23
+        scale = mantissa * 2.0 ** ((e >> 10) - 23)
+        expected += as_float32([scale, -scale])
+    levels = b"\x01\xff" * len(offsets)
+    check(octaves(shift, base, offsets) + levels, levels, expected)
 
 
 def test_scales_in_octaves():
     offsets = [0, 16, -3, 7, 33, -20, 5, 15]
-    for base in (-1996, -100, 0, 2014):
-        expected = b""
-        for offset in offsets:
-            mantissa = int(2 ** (23 + (base + offset) % 16 / 16) + 0.5)
-            scale = mantissa * 2.0 ** ((base + offset) // 16 - 23)
-            expected += as_float32([scale, -scale])
-        check(octaves(base, offsets) + b"\x01\xff" * 8, b"\x01\xff" * 8, expected)
-    assert refuses(octaves(-1997, offsets) + b"\x01\xff" * 8)
-    assert refuses(octaves(2015, offsets) + b"\x01\xff" * 8)
-    assert refuses(octaves(0, offsets)[:-1])
+    levels = b"\x01\xff" * 8
+    for base in (-129004, -1000, 0, 131038):
+        check_octaves(0, base, offsets)
+    check_octaves(6, 77, offsets)
+    check_octaves(10, 0, [0, 127, -126])
+    check_octaves(0, 0, list(range(0, 2048, 27)))
+    assert refuses(octaves(0, -129005, offsets) + levels)
+    assert refuses(octaves(0, 131039, offsets) + levels)
+    assert refuses(octaves(11, 0, offsets) + levels)
+    assert refuses(octaves(0, 0, offsets)[:-1])

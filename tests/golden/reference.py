@@ -54,10 +54,13 @@ def scales_of(part: bytes) -> tuple[list[float], bytes]:
     if form < 3:
         count = (0, 1, channels)[form]
         return list(struct.unpack_from(f"<{count}f", part, 13)), part[13 + 4 * count :]
-    (base,) = struct.unpack_from("<h", part, 13)
-    offsets, body = integers(part[15:], channels)
-    exponents = [base + offset for offset in offsets]
-    return [round(2 ** (23 + e % 16 / 16)) * 2.0 ** (e // 16 - 23) for e in exponents], body
+    shift, base = struct.unpack_from("<Bi", part, 13)
+    offsets, body = integers(part[18:], channels)
+    exponents = [base + (offset << shift) for offset in offsets]
+    mantissas = [
+        round(2 ** (23 + e // 32 % 32 / 32)) * round(2 ** (23 + e % 32 / 1024)) >> 23 for e in exponents
+    ]
+    return [m * 2.0 ** (e // 1024 - 23) for m, e in zip(mantissas, exponents, strict=True)], body
 
 
 def as_float32(values) -> bytes:

@@ -21,7 +21,8 @@ INT8, FLOAT32, FLOAT16 = 0, 1, 2
 NONE, COMMON, EXACT, OCTAVES = 0, 1, 2, 3
 """Scale forms."""
 
-LEAST_EXPONENT, MOST_EXPONENT = -2016, 2047
+LEAST_EXPONENT, MOST_EXPONENT = -129024, 131071
+MOST_SHIFT = 10
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,17 @@ class Header:
 
 
 def octaves(exponents: npt.NDArray[np.int64]) -> Floats:
-    """2^(exponent / 16) as float32, of exponents from LEAST_EXPONENT to MOST_EXPONENT."""
-    mantissas = np.rint(2 ** (23 + np.arange(16) / 16)).astype(np.float32)
-    return np.asarray(np.ldexp(mantissas[exponents & 15], (exponents >> 4).astype(np.int32) - 23), np.float32)
+    """About 2^(exponent / 1024), as the pack format has it, of LEAST_EXPONENT to MOST_EXPONENT."""
+    coarse = np.rint(2 ** (23 + np.arange(32) / 32)).astype(np.int64)[exponents >> 5 & 31]
+    fine = np.rint(2 ** (23 + np.arange(32) / 1024)).astype(np.int64)[exponents & 31]
+    return np.asarray(np.ldexp((coarse * fine >> 23).astype(np.float32), (exponents >> 10) - 23), np.float32)
 
 
 def _exponents(reader: Reader, channels: int) -> npt.NDArray[np.int64]:
-    exponents = reader.i16() + np.array(rice.read(reader, channels), np.int64)
+    shift, base = reader.u8(), reader.i32()
+    if shift > MOST_SHIFT:
+        raise PackError(f"the shift {shift} of the weights' scales is out of range")
+    exponents = base + (np.array(rice.read(reader, channels), np.int64) << shift)
     if exponents.min() < LEAST_EXPONENT or exponents.max() > MOST_EXPONENT:
         raise PackError("a scale of the weights is out of range")
     return exponents

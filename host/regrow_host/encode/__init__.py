@@ -32,13 +32,14 @@ def weights_part(
     return struct.pack("<BBBIHI", codec, dtype, form, count, channels, inner) + data + body
 
 
-def snapped(scales: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The nearest scales that a part has in about a byte each: powers of 2^(1/16)."""
-    return codecs.octaves(_exponents(scales))
+def snapped(scales: npt.NDArray[np.float32], steps: int = 16) -> npt.NDArray[np.float32]:
+    """The nearest scales of so many steps an octave (a power of two up to 1,024), which take few bytes."""
+    return codecs.octaves(_exponents(scales, steps))
 
 
-def _exponents(scales: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-    exponents = np.rint(16 * np.log2(scales.astype(np.float64))).astype(np.int64)
+def _exponents(scales: npt.NDArray[np.float32], steps: int = 1024) -> npt.NDArray[np.int64]:
+    """1024 log2 of the scales, rounded to one of so many steps an octave."""
+    exponents = np.rint(steps * np.log2(scales.astype(np.float64))).astype(np.int64) * (1024 // steps)
     return np.asarray(np.clip(exponents, codecs.LEAST_EXPONENT, codecs.MOST_EXPONENT))
 
 
@@ -46,8 +47,9 @@ def scale_bytes(scales: npt.NDArray[np.float32]) -> tuple[int, bytes]:
     """The form of float32 scales, and the bytes of a part that hold them."""
     if scales.size < 2:
         return codecs.COMMON if scales.size else codecs.NONE, scales.tobytes()
-    if (scales != snapped(scales)).any():
-        return codecs.EXACT, scales.tobytes()
     exponents = _exponents(scales)
-    base = int(np.median(exponents))
-    return codecs.OCTAVES, struct.pack("<h", base) + rice.write((exponents - base).tolist())
+    if (scales != codecs.octaves(exponents)).any():
+        return codecs.EXACT, scales.tobytes()
+    base = int(np.sort(exponents)[exponents.size // 2])
+    shift, offsets = rice.shifted((exponents - base).tolist(), codecs.MOST_SHIFT)
+    return codecs.OCTAVES, struct.pack("<Bi", shift, base) + rice.write(offsets)
