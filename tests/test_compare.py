@@ -38,7 +38,7 @@ def test_every_method_is_judged_and_drawn(tmp_path: Path, capsys: Output) -> Non
 def test_a_plot_that_cannot_be_written_is_told_first(name: str, tmp_path: Path, capsys: Output) -> None:
     words = ["compare", str(MODEL), "--data", str(EVAL), "-o", str(tmp_path / name)]
     assert cli.main(words) == 1
-    assert name.split("/")[0] in capsys.readouterr().err
+    assert name.split("/", maxsplit=1)[0] in capsys.readouterr().err
 
 
 def test_settings_of_nncodec_follow_the_weights() -> None:
