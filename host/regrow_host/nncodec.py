@@ -65,10 +65,10 @@ def best(
 ) -> list[tuple[Coded, float]]:
     """The bitstreams that no smaller one beats in damage, from the smallest, over what nncodec can be set to.
 
-    Every second qp from 8 bits a weight to steps of two standard deviations, with dependent quantization and
-    without, with qp optimized or not, the first layer finer; then the qps beside the best. Its other defaults
-    are kept but for row skipping, which it cannot decode for every shape. `step(done, total)` is called after
-    each. Raises RegrowError if nncodec fails.
+    Every second qp from 8 bits in the layer of the smallest weights to steps of two standard deviations, with
+    dependent quantization and without, with qp optimized or not, the first layer finer; then the qps beside
+    the best. Its other defaults are kept but for row skipping, which it cannot decode for every shape.
+    `step(done, total)` is called after each. Raises RegrowError if nncodec fails.
     """
     coarse = settings(weights)
     found = _coded(python, weights, coarse, damage, lambda done: step(done, 2 * len(coarse)))
@@ -86,9 +86,10 @@ def best(
 
 def settings(weights: Sequence[WeightTensor]) -> list[Setting]:
     """What is tried at first."""
-    peak = max(float(np.abs(each.values).max()) for each in weights) or 1.0
-    spread = float(np.sqrt(np.mean(np.concatenate([each.values.ravel() ** 2 for each in weights])))) or peak
-    lowest = math.floor(STEPS_PER_OCTAVE * math.log2(min(peak, 30 * spread) / 127))
+    peaks = [float(np.abs(each.values).max()) for each in weights]
+    values = np.concatenate([each.values.ravel() for each in weights])
+    spread = float(np.sqrt(np.mean(values**2))) or 1.0
+    lowest = math.floor(STEPS_PER_OCTAVE * math.log2(min(filter(None, peaks), default=spread) / 127))
     highest = math.ceil(STEPS_PER_OCTAVE * math.log2(2 * spread))
     found = []
     for qp, dependent, optimized, finer in product(
