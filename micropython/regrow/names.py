@@ -9,8 +9,8 @@ import os
 import sys
 
 _PARTS = {
-    "": ("resident", "reader", "pack", "graph", "weights", "quant", "install", "network", "executor"),
-    ".codecs": ("__init__", "raw", "central", "grid"),
+    "": ("resident", "reader", "pack", "graph", "weights", "octaves", "rice", "quant", "install", "network", "executor"),
+    ".codecs": ("__init__", "raw", "central", "grid", "gridkernel", "gridmodel"),
     ".layouts": (
         "__init__",
         "checks",
@@ -18,6 +18,7 @@ _PARTS = {
         "strides",
         "window",
         "conv",
+        "forms",
         "depthwise",
         "pool",
         "add",
