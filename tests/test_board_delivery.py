@@ -85,8 +85,10 @@ def load(path, backend=None, trust=None):
     if graph == b"bad!":
         raise PackError("the graph is bad")
     ballast = [bytearray(100_000 if graph == b"huge" else 10)]
-    while graph == b"full" and gc.mem_free() > 12_000:
-        ballast = (ballast, bytearray(64))
+    if graph == b"slow":
+        time.sleep(2)
+    while graph == b"full" and gc.mem_free() > 14_000:
+        ballast = (ballast, bytearray(256))
         gc.collect()
     return Network(pack.manifest, ballast)
 """
@@ -541,6 +543,27 @@ def test_network_rests_where_a_signature_needs_its_heap(host: Host, board: Board
     assert host.wait_for("FAILED", 2)["version"] == 1  # the old one runs again
     host.push(host.pack(3, weights(20, 3000)))
     assert host.wait_for("UPDATED", 3)["version"] == 3
+
+
+def test_board_sleeps_while_it_installs(host: Host, board: Board) -> None:
+    """It gives the client's heap to the installation, comes back by itself, and after kills in between."""
+    board.start()
+    host.push(host.pack(1, weights(22, 3000), graph=b"slow"))
+    wait_for(lambda: host.states[-1:] == ["sleeping"])
+    report = host.wait_for("UPDATED", 1)
+    assert (report["version"], report["update"]["fetched"]) == (1, 3000 + 4 + 2)
+    wait_for(lambda: host.states[-1:] == ["ready"])
+    assert "lost" not in host.states
+    for kills, status, version in ((1, "UPDATED", 2), (2, "FAILED", 3)):
+        host.push(host.pack(version, weights(22 + version, 3000), graph=b"slow"))
+        for _ in range(kills):
+            wait_for(lambda: host.states[-1:] == ["sleeping"])
+            host.states.clear()
+            board.kill()
+            board.start()
+        report = host.wait_for(status, version)
+        assert report["version"] == 2
+    assert "went down twice" in report["update"]["reason"]
 
 
 def test_version_below_the_highest_is_refused(host: Host, board: Board) -> None:

@@ -45,20 +45,21 @@ class Agent:
             self._fleet = topics.check_name(config.get("fleet", topics.FLEET), "fleet")
             self._groups = [topics.check_name(group, "group") for group in config.get("groups", ())]
             trust = [unhexlify(key) for key in config["trust"]]
-            self._client = _client(config, f"regrow-{self._fleet}-{self._device}", self._receive)
+            self._broker = _broker(config, f"regrow-{self._fleet}-{self._device}")
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"the config lacks or misspells {error}") from None
         if not trust or any(len(key) != 32 for key in trust):
-            raise InputError("the config needs trust: public keys of 64 hex digits, one at least")
+            raise InputError("the config needs trust: public keys of 64 hex digits")
         self._interval = int(config.get("interval", 10) * 1000)
         targets = [f"device/{self._device}"] + [f"group/{group}" for group in self._groups]
         self._targets = {topics.desired(self._fleet, target).encode(): target for target in targets}
         self._store = Store(config.get("store", "store"), config.get("storage_limit"))
-        self._updater = Updater(self._store, trust, self._report)
+        self._updater = Updater(self._store, trust, self._report, self._leave, self._wake)
+        self._client = None  # while it rests
         self.telemetry = Telemetry(meter(config.get("ina219")))
         self._chunk = b""  # topic of the chunk asked for
         self._desired = {}  # messages by topic, not looked at yet
-        self._greeted = True
+        self._greeted = False  # nor connected
         self._connect_at = self._sent = self._reported = time.ticks_ms()
         self._delay = 1
         self._states = []  # to be said, in this order
@@ -84,31 +85,44 @@ class Agent:
         except DeliveryError as error:
             print("regrow:", error)
             self._client.close()
+            self._greeted = False
             self._connect_at = time.ticks_add(time.ticks_ms(), self._delay * 1000)
             self._delay = min(2 * self._delay, _LONGEST_DELAY)
         except MemoryError:
-            print("regrow: too little heap to talk with the broker")
+            print("regrow: too little heap for the broker")
         self._obey()
-        if self._updater.busy and not (self._changed and self._client.connected):
+        if self._updater.busy and not (self._changed and self._greeted):
             self._updater.step()
             self._count()
 
     def stop(self):
         """Say goodbye to the fleet."""
-        if self._client.connected:
+        self._leave("disconnected")
+
+    def _leave(self, state):
+        """Say why and leave; the heap of the client is free then."""
+        if self._client:
             try:
-                self._client.publish(self._topic("state"), "disconnected", True, 1)
+                self._client.publish(self._topic("state"), state, True, 1)
                 self._client.disconnect()
             except DeliveryError:
-                pass  # the last will tells it then
+                self._client.close()  # it was not connected, or the last will tells it
+            self._client = None
+            self._greeted = False
+
+    def _wake(self):
+        """Have a client again; it connects in the next step."""
+        if not self._client:
+            self._client = Client(*self._broker, self._receive)
+            self._connect_at = time.ticks_ms()
 
     def _talk(self, wait_ms):
+        self._wake()
         client = self._client
         if client.closed:
             if time.ticks_diff(time.ticks_ms(), self._connect_at) < 0:
                 time.sleep_ms(wait_ms)
                 return
-            self._greeted = False
             client.connect(self._topic("state"), "lost")
         if not client.connected:
             client.poll(wait_ms)
@@ -209,8 +223,8 @@ class Agent:
         return topics.of_device(self._fleet, self._device, what)
 
 
-def _client(config, name, on_message):
-    """A client for the broker of `config`; InputError if its address cannot be read."""
+def _broker(config, name):
+    """What a client needs to know of the broker; InputError if its address cannot be read."""
     url = config["broker"]
     scheme, _, rest = url.partition("://")
     login, at, address = rest.rpartition("@")
@@ -226,7 +240,7 @@ def _client(config, name, on_message):
 
             with open(config["ca"], "rb") as file:
                 tls = {"cert_reqs": ssl.CERT_REQUIRED, "cadata": file.read()}
-    return Client(
+    return (
         host,
         int(port or (8883 if tls is not None else 1883)),
         name,
@@ -234,5 +248,4 @@ def _client(config, name, on_message):
         password if colon else None,
         tls,
         config.get("keepalive", 30),
-        on_message,
     )

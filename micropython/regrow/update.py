@@ -18,13 +18,17 @@ _WHOLE = ("DOWNLOADED", "VERIFIED", "UPDATING", "UPDATED")  # all parts are here
 class Updater:
     """Brings the store to the desired version and holds the network that runs.
 
-    `trust`: public keys (32 bytes each); `on_change()` is called at every change of the status.
+    `trust`: public keys (32 bytes each); `on_change()` is called at every change of the status,
+    `leave("sleeping")` before a network is started, which wants the heap of the client and may take longer
+    than a keep-alive, and `wake()` after it.
     """
 
-    def __init__(self, store, trust, on_change):
+    def __init__(self, store, trust, on_change, leave, wake):
         self._store = store
         self._trust = trust
         self._on_change = on_change
+        self._leave = leave
+        self._wake = wake
         self._steps = None
         self._heap = 0  # bytes that the running network takes
         self.fetcher = Fetcher(store)
@@ -100,7 +104,8 @@ class Updater:
             if data is not None and self._record["total"]:
                 self._record["fetched"] += len(data)
         except (RegrowError, OSError) as error:
-            self._fail(str(error))
+            self.fetcher.blob = None
+            self._steps = _failing(error)  # not here: the client that calls may have to rest
 
     @property
     def busy(self):
@@ -216,7 +221,7 @@ class Updater:
             self._stop()
             return check()
         finally:
-            _unload("signing", "sha512")
+            unload("signing", "sha512")
 
     def _change(self, slot, version):
         """Let the version in `slot` run in the place of the one that runs."""
@@ -245,21 +250,26 @@ class Updater:
             self.network.close()
         self.network = self.pack = None
         self._heap = 0
+        unload("network", "executor", "resident")
         gc.collect()
 
     def _start(self, letter):
         """Load a slot, whose head was verified when it came, and let it pass its probe."""
         self._stop()
+        self._leave("sleeping")
+        gc.collect()
         before = gc.mem_alloc()
         try:
             self._load(self._store.slot(letter))
+            gc.collect()
+            self._heap = gc.mem_alloc() - before
+            self._wake()  # a network beside which the board could not be reached any more must not run
         except OSError as error:
             raise PackError(f"slot {letter} cannot be read: {error}") from None
         except MemoryError:
+            self._stop()
             raise CapacityError(f"the network needs more heap than the {_free_heap()} bytes free") from None
         self.starts += 1
-        gc.collect()
-        self._heap = gc.mem_alloc() - before
 
     def _load(self, folder):
         network = regrow.load(folder)
@@ -269,7 +279,7 @@ class Updater:
                 _probe(network, pack)
             finally:
                 pack.close()
-                _unload("probe")
+                unload("probe")
         except Exception:
             network.close()
             raise
@@ -295,11 +305,17 @@ def _probe(network, pack):
             run(network, pack.reader(part))
 
 
-def _unload(*modules):
+def unload(*modules):
     """Give back the heap of modules that are needed once in a while."""
     for name in modules:
-        if sys.modules.pop("regrow." + name, None):
+        if sys.modules.pop("regrow." + name, None) and hasattr(regrow, name):
             delattr(regrow, name)
+
+
+def _failing(error):
+    """The rest of an update that came to nothing."""
+    raise error
+    yield
 
 
 def _parts(manifest):
