@@ -9,7 +9,19 @@ import os
 import sys
 
 _PARTS = {
-    "": ("resident", "reader", "pack", "graph", "weights", "octaves", "rice", "quant", "install", "network", "executor"),
+    "": (
+        "resident",
+        "reader",
+        "pack",
+        "graph",
+        "weights",
+        "octaves",
+        "rice",
+        "quant",
+        "install",
+        "network",
+        "executor",
+    ),
     ".codecs": ("__init__", "raw", "central", "grid", "gridkernel", "gridmodel"),
     ".layouts": (
         "__init__",
