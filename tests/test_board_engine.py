@@ -314,8 +314,9 @@ except CapacityError as error:
     print(error)
 """
     told = micropython(script, tmp_path, heap="200k")
-    assert "needs 482972 bytes" in told, told
-    assert "are free" in told, told
+    assert "needs 482052 bytes" in told, told
+    assert "heap, which has" in told, told
+    assert not list(tmp_path.glob("*.resident*"))
 
 
 WIDE = viper32.load(KERNELS / "wide.py").wide

@@ -7,7 +7,7 @@ from micropython import const
 
 __version__ = "0.1.0"
 
-_OBJECTS = const(2048)  # bytes of heap that a loaded network needs besides its memory, about
+OBJECTS = const(2048)  # bytes of heap that a loaded network needs besides its memory, about
 
 
 def load(path, trust=None):
@@ -55,17 +55,18 @@ def _allocate(size):
     gc.collect()
     free = gc.mem_free()
     try:
-        if size + _OBJECTS <= free:
+        if size + OBJECTS <= free:
             return bytearray(size)
     except MemoryError:
         pass
     heap = free + gc.mem_alloc()
-    raise CapacityError(f"the network needs {size + _OBJECTS} bytes of heap and {free} of {heap} are free")
+    raise CapacityError(f"the network needs {size + OBJECTS} bytes of heap and {free} of {heap} are free")
 
 
 def _install(path, trust):
     """Write the resident form if it is not there; the modules that do it leave the heap again."""
     before = set(sys.modules)
+    parts = None
     try:
         from .names import keep
 
@@ -73,10 +74,21 @@ def _install(path, trust):
         unload(__name__ + ".names")
         for module in ("codecs.grid", "layouts.channels"):  # the record of machine code that some ports keep
             __import__(f"{__name__}.{module}")
-        from .install import install
+        from .parts import open_parts
 
-        install(path, trust)
+        parts = open_parts(path, trust)
+        if parts:
+            for module in ("pack", "signing", "sha512"):  # they make room for what comes
+                name = f"{__name__}.{module}"
+                if name in sys.modules and name not in before:
+                    unload(name)
+            from .install import install
+            from .resident import path_of
+
+            install(parts, path_of(path))
     finally:
+        if parts:
+            parts.close()
         for name in list(sys.modules):
             if name not in before:
                 unload(name)

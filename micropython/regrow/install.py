@@ -21,8 +21,6 @@ from micropython import const
 from . import unload
 from .errors import CapacityError, PackError
 from .graph import Graph
-from .pack import ROLE_GRAPH, ROLE_WEIGHTS, USE_EXECUTOR, open_pack
-from .resident import open_resident, path_of
 from .weights import Scratch, Weights
 
 _WORDS = const(32)
@@ -59,9 +57,9 @@ class Output:
     `kernel`: the file in kernels/ that runs the op, its family's unless a layout chooses another.
     """
 
-    def __init__(self, file, pack, reader):
+    def __init__(self, file, parts, reader):
         self._file = file
-        self._pack = pack
+        self._parts = parts
         self._reader = reader
         self._decoding = Scratch()
         self._digest = sha256()
@@ -88,8 +86,7 @@ class Output:
 
     def weights(self, tensor):
         """The weights of a tensor; PackError unless they are as many levels as it has."""
-        part = self._pack.part(ROLE_WEIGHTS, USE_EXECUTOR, tensor.place)
-        weights = Weights(self._pack.reader(part), self._decoding)
+        weights = Weights(self._parts.weights(tensor.place), self._decoding)
         if weights.count != tensor.count or weights.dtype:
             raise PackError(
                 f"weights {tensor.place} are {weights.count} of dtype {weights.dtype}, "
@@ -132,24 +129,8 @@ class Output:
         self._file.flush()
 
 
-def install(path, trust):
-    """See that the pack at `path`, as regrow.load takes it, has its resident form.
-
-    Raises SignatureError and PackError for a pack that must not or cannot run.
-    """
-    pack = open_pack(path, trust)
-    try:
-        found = open_resident(path)
-        if found:
-            found[0].close()
-        else:
-            build(pack, path_of(path))
-    finally:
-        pack.close()
-
-
-def build(pack, path):
-    """Write the resident form of an opened pack to `path`; it is there whole or not at all.
+def install(parts, path):
+    """Write the resident form of the pack with those parts to `path`; it is there whole or not at all.
 
     Raises PackError for a network that breaks the format or has an op that no kernel runs, CapacityError if
     heap or storage are too small.
@@ -157,7 +138,7 @@ def build(pack, path):
     fresh = path + ".new"
     try:
         with open(fresh, "wb") as file:
-            _write(pack, file)
+            _write(parts, file)
         _replace(fresh, path)
     except OSError as error:
         _remove(fresh)
@@ -167,20 +148,19 @@ def build(pack, path):
         raise
 
 
-def _write(pack, file):
-    reader = pack.reader(pack.part(ROLE_GRAPH, USE_EXECUTOR))
+def _write(parts, file):
+    reader = parts.graph()
     graph = Graph(reader)
     memory = _memory(graph)
-    out = Output(file, pack, reader)
+    out = Output(file, parts, reader)
     file.write(bytes(_HEAD))
     for n, op in enumerate(graph.ops()):
         place, size = max(_gaps(graph, n, memory), key=lambda gap: gap[1])
         out.begin(_FAMILIES[op.code], place)
         _lay(op, out, size)
-    manifest = pack.manifest
     description = {
-        "name": manifest.name,
-        "version": manifest.version,
+        "name": parts.name,
+        "version": parts.version,
         "ops": graph.length,
         "kernels": out.kernels,
         "views": out.views,
@@ -188,7 +168,7 @@ def _write(pack, file):
         "outputs": [_describe(graph.tensor(number)) for number in graph.outputs],
         "variables": [(each.place, each.size, each.fill ^ 0x80) for each in graph.variables()],
     }
-    out.close(pack.head.id, memory, description)
+    out.close(parts.id, memory, description)
 
 
 def _lay(op, out, size):

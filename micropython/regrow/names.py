@@ -13,6 +13,7 @@ _PARTS = {
         "resident",
         "reader",
         "pack",
+        "parts",
         "graph",
         "weights",
         "octaves",

@@ -179,7 +179,7 @@ class Pack:
     def __init__(self, head, manifest, locate):
         self.head = head
         self.manifest = manifest
-        self._locate = locate
+        self.locate = locate
         self._files = {}
         self._verified = set()
 
@@ -215,7 +215,7 @@ class Pack:
         self._verified.add(part.sha256)
 
     def _reader(self, part):
-        path, offset = self._locate(part)
+        path, offset = self.locate(part)
         if path not in self._files:
             self._files[path] = _open(path)
         return Reader(self._files[path], offset, part.size)

@@ -24,8 +24,10 @@ class Scratch:
     def plan(self, table, halves=0):
         """Have room for a table of so many bytes, and for so many u16."""
         if len(self.table) < table:
+            self.table = b""  # before there is a longer one
             self.table = bytearray(table)
         if len(self.halves) < halves:
+            self.halves = b""
             self.halves = array("H", bytes(2 * halves))
 
     def refill(self, reader):
@@ -69,7 +71,7 @@ class Scales:
 class Weights:
     """A weights part: `count` weights; weight i belongs to channel (i // inner) % channels.
 
-    `dtype` is 0 for int8 levels with `scales`, 1 for float32, 2 for float16.
+    `dtype` is 0 for int8 levels with `scales`, 1 for float32, 2 for float16; `codec` is the codec's number.
     Raises PackError for a part that breaks the format, CapacityError for 2**30 weights or more.
     """
 
@@ -99,26 +101,26 @@ class Weights:
         else:
             self.scales = Scales(reader, form, self.channels)
         self._scratch = scratch or Scratch()
-        self._codec = codec
+        self.codec = codec
         self._decoder = self._open(reader)
         self.rewind()
 
     def _open(self, reader):
-        if self._codec == 0:
+        if self.codec == 0:
             from .codecs.raw import Decoder  # a board has heap for the codecs it uses
 
             return Decoder(reader, self.count, (1, 4, 2)[self.dtype])
-        if self._codec == 1:
+        if self.codec == 1:
             from .codecs.central import Decoder
 
             decoder = Decoder(reader, self.count, self._scratch)
             self.scales.common = decoder.scale_bits
             return decoder
-        if self._codec == 2:
+        if self.codec == 2:
             from .codecs.grid import Decoder
 
             return Decoder(reader, self.count, self._scratch)
-        raise PackError(f"a weights part is written by the unknown codec {self._codec}")
+        raise PackError(f"a weights part is written by the unknown codec {self.codec}")
 
     def rewind(self):
         """Start again from weight 0 and take the scratch."""
@@ -135,35 +137,13 @@ class Weights:
 
     def read_floats(self, values):
         """Fill an array('f') with the next weights in real units, each rounded once to float32."""
-        floats = self._floats or self._import_floats()
+        if not self._floats:
+            from .codecs import floats  # integer networks never need it
+
+            Weights._floats = floats
         first = self._grown
-        count = len(values)
-        self._advance(count)
-        if self._codec == 1:
-            self._decoder.grow_wide(values, count)
-            floats.multiply(values, 0, count, 1, self._decoder.exponent)
-            return
-        self._decoder.grow(values, count)
-        if self.dtype == 2:
-            floats.widen_halves(values, count)
-        if self.dtype == 0:
-            floats.widen_levels(values, count)
-            self._scale(floats, values, first, count)
-
-    def _import_floats(self):
-        from .codecs import floats  # integer networks never need it
-
-        Weights._floats = floats
-        return floats
-
-    def _scale(self, floats, values, first, count):
-        done = 0
-        while done < count:
-            i = first + done
-            stop = min(count, done + self.inner - i % self.inner)
-            scale = self.scales[i // self.inner % self.channels]
-            floats.multiply(values, done, stop, floats.mantissa(scale), floats.exponent(scale))
-            done = stop
+        self._advance(len(values))
+        self._floats.read(self, self._decoder, values, first)
 
     def _advance(self, count):
         if self._scratch.owner is not self:

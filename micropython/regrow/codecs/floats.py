@@ -3,6 +3,31 @@
 import micropython
 
 
+def read(weights, decoder, values, first):
+    """See Weights.read_floats: the weights from number `first` on, which its decoder stands at."""
+    count = len(values)
+    if weights.codec == 1:
+        decoder.grow_wide(values, count)
+        multiply(values, 0, count, 1, decoder.exponent)
+        return
+    decoder.grow(values, count)
+    if weights.dtype == 2:
+        widen_halves(values, count)
+    if weights.dtype == 0:
+        widen_levels(values, count)
+        _scale(weights, values, first, count)
+
+
+def _scale(weights, values, first, count):
+    done = 0
+    while done < count:
+        i = first + done
+        stop = min(count, done + weights.inner - i % weights.inner)
+        scale = weights.scales[i // weights.inner % weights.channels]
+        multiply(values, done, stop, mantissa(scale), exponent(scale))
+        done = stop
+
+
 def mantissa(bits):
     """m of a positive float32 m * 2**e."""
     return bits & 0x7FFFFF | (0x800000 if bits >> 23 else 0)
