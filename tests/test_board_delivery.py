@@ -88,7 +88,7 @@ def load(path, backend=None, trust=None):
     ballast = [bytearray(100_000 if graph == b"huge" else 10)]
     if graph == b"slow":
         time.sleep(2)
-    while graph == b"full" and gc.mem_free() > 14_000:
+    while graph == b"full" and gc.mem_free() > 22_000:
         ballast = (ballast, bytearray(256))
         gc.collect()
     return Network(pack.manifest, ballast)
@@ -251,16 +251,16 @@ class Host:
 class Board:
     """The MicroPython unix port with 128 KB of heap and the stand-in engine."""
 
-    def __init__(self, folder: Path, broker: Broker, key: Ed25519PrivateKey) -> None:
+    def __init__(self, folder: Path, broker: Broker, key: Ed25519PrivateKey, compiled: Path) -> None:
         self.folder = folder
         self.process: subprocess.Popen[bytes] | None = None
         package = folder / "lib" / "regrow"
         package.mkdir(parents=True)
-        for module in (BOARD / "regrow").iterdir():
+        for module in (compiled / "regrow").iterdir():
             (package / module.name).symlink_to(module)
         shutil.copy(BOARD / "main.py", folder / "lib")  # the folder of main.py is searched first
         for name, text in (("__init__", _ENGINE), ("probe", _PROBE)):
-            (package / f"{name}.py").unlink(missing_ok=True)
+            (package / f"{name}.mpy").unlink()
             (package / f"{name}.py").write_text(text)
         x = np.eye(10, dtype=np.int8)
         write_samples(folder / "samples.bin", x, np.array([*range(9), 0]))
@@ -321,10 +321,18 @@ def host(broker: Broker, key: Ed25519PrivateKey, tmp_path: Path) -> Iterator[Hos
     host.stop()
 
 
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package as boards get it."""
+    folder = tmp_path_factory.mktemp("compiled")
+    boardfiles.build(folder, "host")
+    return folder
+
+
 @pytest.fixture
-def board(tmp_path: Path, broker: Broker, key: Ed25519PrivateKey) -> Iterator[Board]:
+def board(tmp_path: Path, broker: Broker, key: Ed25519PrivateKey, compiled: Path) -> Iterator[Board]:
     (tmp_path / "board").mkdir()
-    board = Board(tmp_path / "board", broker, key)
+    board = Board(tmp_path / "board", broker, key, compiled)
     yield board
     board.kill()
 

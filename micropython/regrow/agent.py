@@ -25,7 +25,6 @@ import regrow
 from . import topics
 from .energy import meter
 from .errors import DeliveryError, InputError, RegrowError
-from .mqtt import Client
 from .store import Store
 from .telemetry import Telemetry
 from .update import Updater
@@ -113,6 +112,8 @@ class Agent:
     def _wake(self):
         """Have a client again; it connects in the next step."""
         if not self._client:
+            from .mqtt import Client
+
             self._client = Client(*self._broker, self._receive)
             self._connect_at = time.ticks_ms()
 

@@ -4,6 +4,8 @@ import gc
 import sys
 from binascii import hexlify
 
+from micropython import const
+
 import regrow
 
 from .errors import BackendError, CapacityError, DeliveryError, PackError, RegrowError, SignatureError
@@ -11,6 +13,7 @@ from .fetch import Fetcher
 from .pack import ROLE_PROBE, USE_EXECUTOR, open_pack
 from .topics import Desired
 
+_TALK = const(6144)  # bytes of heap that talking with the broker takes, about
 _ENDED = ("UPDATED", "FAILED")
 _WHOLE = ("DOWNLOADED", "VERIFIED", "UPDATING", "UPDATED")  # all parts are here
 
@@ -250,20 +253,24 @@ class Updater:
             self.network.close()
         self.network = self.pack = None
         self._heap = 0
-        unload("network", "executor", "resident")
+        unload(*[name[7:] for name in sys.modules if name.startswith("regrow.kernels.")])
+        unload("network", "executor", "resident", "kernels")
         gc.collect()
 
     def _start(self, letter):
         """Load a slot, whose head was verified when it came, and let it pass its probe."""
         self._stop()
         self._leave("sleeping")
+        unload("mqtt")
         gc.collect()
         before = gc.mem_alloc()
         try:
             self._load(self._store.slot(letter))
             gc.collect()
             self._heap = gc.mem_alloc() - before
-            self._wake()  # a network beside which the board could not be reached any more must not run
+            self._wake()
+            if _free_heap() < _TALK:
+                raise MemoryError  # beside this network the board could not be reached any more
         except OSError as error:
             raise PackError(f"slot {letter} cannot be read: {error}") from None
         except MemoryError:
