@@ -35,6 +35,7 @@ _PARTS = {
         "depthwise",
         "pool",
         "add",
+        "elementwise",
         "reshape",
         "softmax",
     ),
