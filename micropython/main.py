@@ -45,7 +45,7 @@ class Classifier:
         self._agent = agent
         self._samples = samples
         self._rounds = rounds
-        self._input = bytearray(samples.size)
+        self._input = None
         self._starts = 0
 
     def step(self):
@@ -56,6 +56,7 @@ class Classifier:
         if self._starts != agent.starts:
             self._starts = agent.starts
             self._left = self._rounds * self._samples.count
+            self._input = bytearray(self._samples.size)
             self._output = bytearray(agent.network.outputs[0].size)
             self._sign = 128 if agent.network.outputs[0].dtype == "int8" else 0
             self._samples.rewind()
@@ -83,12 +84,9 @@ def main(path):
         config = json.load(file)
     if "wifi" in config:
         connect_wifi(config["wifi"]["ssid"], config["wifi"]["password"])
+    samples = Samples(config["samples"]) if "samples" in config else None  # at the front of the heap
     agent = Agent(config)
-    classifier = (
-        Classifier(agent, Samples(config["samples"]), config.get("rounds", 1))
-        if "samples" in config
-        else None
-    )
+    classifier = Classifier(agent, samples, config.get("rounds", 1)) if samples else None
     working = False
     while True:
         agent.step(0 if working else 50)
