@@ -11,6 +11,14 @@ import time
 
 def main(pack, inputs, outputs):
     start = allocated()
+    end, buffers, predict, times = use(pack, inputs, outputs)
+    imports = allocated() - start  # all that stays
+    heap = {"import": imports, "load": end - imports - start, "buffers": buffers, "predict": predict}
+    return {"heap": heap, "us": times}
+
+
+def use(pack, inputs, outputs):
+    """Heap in use once the network is loaded, what the caller's buffers take, and what `run` tells."""
     import regrow
 
     network = regrow.load(pack)
@@ -20,10 +28,7 @@ def main(pack, inputs, outputs):
     buffers = allocated() - loaded
     times, predict = run(network, x, y, inputs, outputs)
     network.close()
-    network = x = y = None
-    imports = allocated() - start
-    heap = {"import": imports, "load": loaded - imports - start, "buffers": buffers, "predict": predict}
-    return {"heap": heap, "us": times}
+    return loaded, buffers, predict, times
 
 
 def allocated():
