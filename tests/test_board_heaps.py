@@ -1,9 +1,5 @@
 """Networks of real size in the heaps of boards: import, load and predict, in processes of their own."""
 
-import os
-import shutil
-import subprocess
-import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -12,38 +8,26 @@ import pytest
 from builder import NONE, RELU6, Builder
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
+from regrow.errors import CapacityError
 from regrow.executor import Executor
 from regrow.pack import ROLE_GRAPH, ROLE_WEIGHTS, USE_EXECUTOR, open_pack
+from test_board_engine import on_board
 
-boardfiles = pytest.importorskip("regrow_host.boardfiles")
 graphfile = pytest.importorskip("regrow_host.graphfile")
 lower = pytest.importorskip("regrow_host.lower")
 packing = pytest.importorskip("regrow_host.packing")
 raw = pytest.importorskip("regrow_host.encode.raw")
 tflite = pytest.importorskip("regrow_host.tflite")
+unixport = pytest.importorskip("regrow_host.unixport")
 
-SCRIPTS = sysconfig.get_path("scripts") + os.pathsep + os.environ.get("PATH", os.defpath)
-MICROPYTHON = shutil.which("micropython", path=SCRIPTS)
-pytestmark = pytest.mark.skipif(MICROPYTHON is None, reason="micropython is not installed")
+pytestmark = on_board
 
-PREDICT = """
-import regrow
-
-network = regrow.load("net.rgp")
-x = [bytearray(info.size) for info in network.inputs]
-y = [bytearray(info.size) for info in network.outputs]
-with open("inputs", "rb") as source, open("outputs", "wb") as target:
-    while source.readinto(x[0]):
-        network.predict(x, y)
-        target.write(y[0])
-"""
+KB = 1024
 
 
 @pytest.fixture(scope="module")
-def runtime(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("runtime")
-    boardfiles.build(folder, "host")
-    return folder
+def port(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return unixport.UnixPort(tmp_path_factory.mktemp("runtime"))
 
 
 def dscnn() -> Builder:
@@ -111,10 +95,8 @@ def mobilenet_v2() -> Builder:
     return net.dense(128, RELU6).dense(32, RELU6).dense(10).softmax()
 
 
-def run(
-    model: bytes, folder: Path, runtime: Path, heap: int, samples: int
-) -> subprocess.CompletedProcess[str]:
-    """Run random samples in a heap of so many KB; what they must give is in the file `wanted`."""
+def write(model: bytes, folder: Path, samples: int) -> NDArray[Any]:
+    """The pack `net.rgp` of a model and random `inputs`; the outputs that they must give."""
     lowered = lower.lower(tflite.read(model))
     parts = [packing.NewPart(ROLE_GRAPH, USE_EXECUTOR, 0, graphfile.write(lowered.graph))]
     for number, each in enumerate(lowered.weights):
@@ -124,27 +106,35 @@ def run(
     packing.build_pack(path, "net", 1, parts, arena=lowered.graph.arena, key=Ed25519PrivateKey.generate())
     shape = lowered.graph.tensors[lowered.graph.inputs[0]].shape
     x = np.random.default_rng(0).integers(-128, 128, (samples, *shape), np.int8)
-    with open_pack(path) as pack:
-        wanted: NDArray[Any] = Executor.of(pack).run([x])[0]
     (folder / "inputs").write_bytes(x.tobytes())
-    (folder / "wanted").write_bytes(wanted.tobytes())
-    return subprocess.run(
-        [str(MICROPYTHON), "-X", f"heapsize={heap}k", "-c", PREDICT],
-        env=os.environ | {"MICROPYPATH": f"{runtime}:.frozen"},
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    with open_pack(path) as pack:
+        return np.asarray(Executor.of(pack).run([x])[0])
 
 
 @pytest.mark.parametrize(
-    ("build", "heap"),
-    [(dscnn, 80), (resnet, 96), (mobilenet, 128), (autoencoder, 76), (mobilenet_v2, 160)],
+    ("build", "heap", "loaded"),
+    [
+        (dscnn, 80, 24272),
+        (resnet, 96, 39188),
+        (mobilenet, 128, 72576),
+        (autoencoder, 76, 12 * KB),
+        (mobilenet_v2, 160, 64 * KB),
+    ],
 )
-def test_heaps_suffice(build: Any, heap: int, tmp_path: Path, runtime: Path) -> None:
-    """And the outputs equal numpy's, byte for byte."""
-    done = run(build().bytes(), tmp_path, runtime, heap, 2)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert (tmp_path / "outputs").read_bytes() == (tmp_path / "wanted").read_bytes()
+def test_heaps_suffice(build: Any, heap: int, loaded: int, tmp_path: Path, port: Any) -> None:
+    """For everything from the import on; `loaded`: the most bytes of a network that is loaded and predicts.
+
+    Outputs equal numpy's, byte for byte.
+    """
+    wanted = write(build().bytes(), tmp_path, 2)
+    report = port.run("bench", "net.rgp", "inputs", "outputs", heap=heap * KB, cwd=tmp_path)
+    assert (tmp_path / "outputs").read_bytes() == wanted.tobytes()
+    assert report["heap"]["load"] + report["heap"]["predict"] <= loaded
+    assert report["heap"]["import"] <= 40 * KB
+
+
+def test_a_plan_beyond_the_heap_is_refused_before_anything_is_written(tmp_path: Path, port: Any) -> None:
+    write(resnet().bytes(), tmp_path, 1)
+    with pytest.raises(CapacityError, match=r"needs 39036 bytes of heap and \d+ of \d+ are free"):
+        port.run("bench", "net.rgp", "inputs", "outputs", heap=36 * KB, cwd=tmp_path)
+    assert not list(tmp_path.glob("*.resident*"))

@@ -3,11 +3,7 @@
 import gc
 import sys
 
-from micropython import const
-
 __version__ = "0.1.0"
-
-OBJECTS = const(2048)  # bytes of heap that a loaded network needs besides its memory, about
 
 
 def load(path, trust=None):
@@ -25,14 +21,15 @@ def load(path, trust=None):
     threshold = gc.threshold()
     gc.threshold(2048)  # what stays, as modules and names, must stay at the front of the heap
     try:
-        from .resident import open_resident
+        from .resident import allocate, claim, open_resident
 
         found = open_resident(path) if trust is None else None
         if found is None:
+            claim(path)
             _install(path, trust)
             found = open_resident(path)
         file, size = found
-        memory = _allocate(size)
+        memory = allocate(size)
         from .network import Network
 
         return Network(file, memory)
@@ -46,21 +43,6 @@ def load(path, trust=None):
         raise
     finally:
         gc.threshold(threshold)
-
-
-def _allocate(size):
-    """The memory of a network, before modules are imported that could stand in the way of so long a piece."""
-    from .errors import CapacityError
-
-    gc.collect()
-    free = gc.mem_free()
-    try:
-        if size + OBJECTS <= free:
-            return bytearray(size)
-    except MemoryError:
-        pass
-    heap = free + gc.mem_alloc()
-    raise CapacityError(f"the network needs {size + OBJECTS} bytes of heap and {free} of {heap} are free")
 
 
 def _install(path, trust):

@@ -56,6 +56,7 @@ def keep(package):
         for file in os.listdir(path):
             module, _, kind = file.partition(".")
             if kind == "mpy" and module in modules:
+                _keep(module)
                 _keep_table(path + "/" + file)
                 coming.append(package.__name__ + part + "." + module)
             gc.collect()

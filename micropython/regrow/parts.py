@@ -1,12 +1,10 @@
 """Where the parts lie that a resident form is made of: what opens packs need not stay in RAM for that."""
 
-import gc
 from array import array
 
 from micropython import const
 
-from . import OBJECTS
-from .errors import CapacityError, PackError
+from .errors import PackError
 from .reader import Reader
 
 _USE_EXECUTOR = const(2)
@@ -18,8 +16,7 @@ _GRAPH = const(-1)
 def open_parts(path, trust):
     """The Parts of the pack at `path`, as regrow.load takes it; None if its resident form is there.
 
-    Raises SignatureError and PackError for a pack that must not run or is damaged, CapacityError if no heap
-    here holds its network.
+    Raises SignatureError and PackError for a pack that must not run or is damaged.
     """
     from .pack import open_pack
     from .resident import open_resident
@@ -30,11 +27,6 @@ def open_parts(path, trust):
         if found:
             found[0].close()
             return None
-        needed = pack.manifest.arena + OBJECTS
-        gc.collect()
-        heap = gc.mem_free() + gc.mem_alloc()
-        if needed > heap:
-            raise CapacityError(f"the network needs {needed} bytes of heap, which has {heap}")
         return Parts(pack)
     finally:
         pack.close()
