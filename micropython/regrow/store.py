@@ -18,7 +18,6 @@ from hashlib import sha256
 from micropython import const
 
 from .errors import CapacityError, InputError, RegrowError
-from .pack import Head
 from .reader import Reader
 from .topics import CHUNK
 
@@ -160,6 +159,8 @@ class Store:
 
     def head(self, path):
         """The head in the file at `path`; PackError if it is none."""
+        from .pack import Head  # heap only where packs are read
+
         with open(path, "rb") as file:
             return Head.parse(Reader(file, 0, _size(path)))
 

@@ -9,10 +9,10 @@ from micropython import const
 import regrow
 
 from .errors import BackendError, CapacityError, DeliveryError, PackError, RegrowError, SignatureError
-from .fetch import Fetcher
-from .pack import ROLE_PROBE, USE_EXECUTOR, open_pack
 from .topics import Desired
 
+_ROLE_PROBE = const(4)
+_USE_EXECUTOR = const(2)
 _TALK = const(6144)  # bytes of heap that talking with the broker takes, about
 _ENDED = ("UPDATED", "FAILED")
 _WHOLE = ("DOWNLOADED", "VERIFIED", "UPDATING", "UPDATED")  # all parts are here
@@ -34,7 +34,7 @@ class Updater:
         self._wake = wake
         self._steps = None
         self._heap = 0  # bytes that the running network takes
-        self.fetcher = Fetcher(store)
+        self.fetcher = _fetcher(store)
         self.network = None
         self.starts = 0  # of networks, those that ran before counted again
         self.pack = None  # id of the pack that runs
@@ -157,8 +157,7 @@ class Updater:
         yield
         self._check_manifest(desired, manifest)
         yield from self._reserve(desired, manifest)
-        for part in _parts(manifest):
-            yield from self._fetch(_hash(part), part.size)
+        yield from self._fetch_parts(manifest)
         self._set("DOWNLOADED")
         yield
         self._set("VERIFIED")
@@ -179,6 +178,10 @@ class Updater:
         yield
         store.collect()
 
+    def _fetch_parts(self, manifest):
+        for part in _parts(manifest):
+            yield from self._fetch(_hash(part), part.size)
+
     def _fetch(self, blob, size):
         self.fetcher.want(blob, size)
         while not self.fetcher.done:
@@ -191,7 +194,7 @@ class Updater:
         highest = self._store.active[1]
         if manifest.version < highest:
             raise DeliveryError(f"version {manifest.version} is below {highest}, which ran here already")
-        if not manifest.targets & USE_EXECUTOR:
+        if not manifest.targets & _USE_EXECUTOR:
             raise BackendError("the pack has no network for a board: compress it with --target board or both")
         free = _free_heap() + self._heap
         if manifest.arena > free:
@@ -261,11 +264,12 @@ class Updater:
         """Load a slot, whose head was verified when it came, and let it pass its probe."""
         self._stop()
         self._leave("sleeping")
-        unload("mqtt")
+        self.fetcher = None
+        unload("mqtt", "pack", "fetch")
         gc.collect()
         before = gc.mem_alloc()
         try:
-            self._load(self._store.slot(letter))
+            self._load_twice(self._store.slot(letter))
             gc.collect()
             self._heap = gc.mem_alloc() - before
             self._wake()
@@ -276,11 +280,23 @@ class Updater:
         except MemoryError:
             self._stop()
             raise CapacityError(f"the network needs more heap than the {_free_heap()} bytes free") from None
+        finally:
+            self.fetcher = _fetcher(self._store)
         self.starts += 1
+
+    def _load_twice(self, folder):
+        """A heap that was in pieces at first may be whole the second time: all names are known then."""
+        try:
+            self._load(folder)
+        except CapacityError:
+            gc.collect()
+            self._load(folder)
 
     def _load(self, folder):
         network = regrow.load(folder)
         try:
+            from .pack import open_pack  # heap only where packs are read
+
             pack = open_pack(folder)
             try:
                 _probe(network, pack)
@@ -304,9 +320,15 @@ class Updater:
         self._on_change()
 
 
+def _fetcher(store):
+    from .fetch import Fetcher  # heap only where nothing is installed
+
+    return Fetcher(store)
+
+
 def _probe(network, pack):
     for part in pack.manifest.parts:
-        if part.role == ROLE_PROBE and part.use & USE_EXECUTOR:
+        if part.role == _ROLE_PROBE and part.use & _USE_EXECUTOR:
             from .probe import run
 
             run(network, pack.reader(part))
@@ -327,7 +349,7 @@ def _failing(error):
 
 def _parts(manifest):
     for part in manifest.parts:
-        if part.use & USE_EXECUTOR:
+        if part.use & _USE_EXECUTOR:
             yield part
 
 
