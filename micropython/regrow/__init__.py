@@ -54,7 +54,7 @@ def _install(path, trust):
 
         keep(sys.modules[__name__])
         unload(__name__ + ".names")
-        for module in ("codecs.gridkernel", "layouts.forms"):  # the record of machine code that some ports keep
+        for module in ("codecs.gridkernel", "layouts.forms"):  # machine code: some ports keep a record of it
             __import__(f"{__name__}.{module}")
         from .parts import open_parts
 
