@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from regrow_host import tflite
 from regrow_host.lower import lower
 from regrow_host.quantize import LARGEST_BIAS, quantize
+from regrow_host.ranges import least_error
 from regrow_host.tflite import ModelError
 
 pytest.importorskip("ai_edge_quantizer")
@@ -60,6 +61,18 @@ def test_the_result_is_int8_from_end_to_end_and_close() -> None:
 def test_it_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     quantize(Builder((1, 8, 8, 3), "float32").conv(2).bytes(), images(2))
     assert "warn" not in "".join(capfd.readouterr()).lower()
+
+
+def test_ranges_leave_out_outliers_only() -> None:
+    random = np.random.default_rng(0)
+    values = np.append(random.normal(0, 1, 10000), 100)
+    weights = np.append(np.full(10000, 100), 1)
+    low, high = least_error(values, weights)
+    assert -6 < low < -2
+    assert 3 < high < 60
+    even = random.uniform(-1, 3, 10000)
+    np.testing.assert_allclose(least_error(even, np.ones(10000)), (even.min(), even.max()))
+    assert least_error(np.zeros(5), np.ones(5)) == (0, 0)
 
 
 def test_a_channel_without_weights_keeps_its_bias() -> None:

@@ -1,4 +1,4 @@
-"""Quantize a float32 network to int8 (ai-edge-quantizer): int8 activations, per-channel int8 weights."""
+"""Quantize a float32 network to int8 (ai-edge-quantizer): per-channel weights, ranges of least error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from . import tflite
+from . import ranges, tflite
 from .lower import strip_ends
 from .tflite import Model, ModelError, Operator, Signature
 
@@ -73,13 +73,20 @@ def _quantize(data: bytes, name: str, samples: NDArray[np.float32], progress: Pr
 
     rules = recipe_manager.RecipeManager()
     rules.load_quantization_recipe(recipe.static_wi8_ai8())
-    ranges = calibrator.Calibrator(data, num_threads=1, qsv_update_func=qsv_utils.min_max_update)
-    for i, sample in enumerate(samples):
-        ranges.calibrate({SIGNATURE: [{name: sample}]}, rules)
-        if progress:
-            progress(i + 1, len(samples))
+    # One sample lets the calibrator find the tensors that it wants ranges of.
+    wanted = calibrator.Calibrator(data, num_threads=1, qsv_update_func=qsv_utils.min_max_update)
+    wanted.calibrate({SIGNATURE: [{name: samples[0]}]}, rules)
+    found = wanted.get_model_qsvs()
+    model = tflite.read(data)
+    report = (lambda done: progress(done, len(samples))) if progress else lambda _: None
+    for index, (low, high) in ranges.measure(model, data, samples, report).items():
+        qsv = found.get(model.tensors[index].name)
+        if qsv:
+            qsv["min"], qsv["max"] = (
+                np.full_like(qsv[key], value) for key, value in (("min", low), ("max", high))
+            )
     worker = quantizer.Quantizer(data, rules.get_quantization_recipe())
-    result = worker.quantize(ranges.get_model_qsvs(), enable_progress_bar=False, enable_progress_report=False)
+    result = worker.quantize(found, enable_progress_bar=False, enable_progress_report=False)
     return bytes(result.quantized_model)
 
 
