@@ -17,6 +17,16 @@ from matplotlib import pyplot as plt
 
 Result = dict[str, Any]
 
+COLOURS = {
+    "source": "black",
+    "int8 .tflite": "C1",
+    "ai-edge-quantizer, int8 weights": "C2",
+    "ai-edge-quantizer, int4 weights": "C3",
+    "regrow auto": "C0",
+    "central, uniform": "C4",
+    "central, mean": "C6",
+    "nncodec": "C7",
+}
 KINDS = ".svg", ".png", ".pdf"
 MOST_DROP = 10.0
 """Points below the source beyond which nobody would use a network."""
@@ -51,11 +61,10 @@ def rate_accuracy(path: Path, results: Sequence[tuple[str, Result]]) -> None:
 
 def _draw(axes: Any, result: Result) -> None:
     """The curves; a method of one point is a mark, hollow where it is another one behind a compressor."""
-    colours: dict[str, str] = {}
     for method, group in groupby(result["points"], lambda each: str(each["method"])):
         points = sorted((each["bytes"], each["drop"]) for each in group)
         base = method.partition(", zstd")[0]
-        colour = colours.setdefault(base, f"C{len(colours)}")
+        colour = COLOURS[base]
         face = colour if base == method else "none"
         axes.plot(*zip(*points, strict=True), "o-", color=colour, mfc=face, markersize=4, label=method)
     shown = [each["bytes"] for each in result["points"] if each["drop"] <= MOST_DROP]
@@ -66,4 +75,4 @@ def _draw(axes: Any, result: Result) -> None:
     axes.set_xlabel("bytes of the weights")
     axes.set_ylabel(f"loss of {result['metric']}, points")
     axes.grid(alpha=0.3, which="both")
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="x-small", loc="lower right")

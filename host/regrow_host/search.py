@@ -21,7 +21,7 @@ FIRST_BITS = 3
 SPREADS = 3.0, 1.3, 1.1
 """How far a round's damages lie from their middle."""
 FAR, FARTHEST = 1.5, 16.0
-CURVE, CURVE_STEP = range(-6, 6), 2.5
+CURVE_BITS = 0.4, 0.55, 0.75, 1.0, 1.35, 1.8, 2.4, 3.2, 4.2, 5.5
 AIM = 0.9
 LEAST_POWER, MOST_POWER = 0.5, 2.0
 DROP = 0.01
@@ -92,7 +92,7 @@ def damages_to_try(
     beginning of that of FIRST_BITS a weight.
     """
     least, most = damages(layers)
-    middle = _aim(trials, allowed) if trials else _first_damage(layers)
+    middle = _aim(trials, allowed) if trials else _damage_of(layers, FIRST_BITS)
     found = []
     for i in range(count):
         place = (2 * i + 1) / count - 1 if count > 1 else 0.0
@@ -101,11 +101,8 @@ def damages_to_try(
 
 
 def damages_of_curve(layers: Sequence[Sequence[Candidate]]) -> list[float]:
-    """From far more damage than that of FIRST_BITS a weight to far less."""
-    least, most = damages(layers)
-    first = _first_damage(layers)
-    found = {min(max(first * CURVE_STEP**i, least, TINY), max(most, TINY)) for i in CURVE}
-    return sorted(found, reverse=True)
+    """From that of the fewest bits a weight of a curve to that of the most."""
+    return sorted({max(_damage_of(layers, bits), TINY) for bits in CURVE_BITS}, reverse=True)
 
 
 def settled(layers: Sequence[Sequence[Candidate]], trials: Sequence[Trial], allowed: float) -> bool:
@@ -172,9 +169,10 @@ def _inverse(law: tuple[float, float], value: float) -> float:
     return float((value / factor) ** (1 / power))
 
 
-def _first_damage(layers: Sequence[Sequence[Candidate]]) -> float:
-    """That of about FIRST_BITS a weight, of which the finest candidate has 8."""
-    most = FIRST_BITS / 8 * sum(max(each.size for each in candidates) for candidates in layers)
+def _damage_of(layers: Sequence[Sequence[Candidate]], bits: float) -> float:
+    """That of about so many bits a weight, of which the finest rounded candidate has 8."""
+    finest = [max((each.size for each in one if each.step), default=one[0].size) for one in layers]
+    most = bits / 8 * sum(finest)
     lowest, highest = PRICES
     for _ in range(PRICE_BISECTIONS):
         price = math.sqrt(lowest * highest)
