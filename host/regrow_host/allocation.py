@@ -15,9 +15,8 @@ from regrow_host.search import Candidate, Trial
 RATING_INPUTS = 128
 CHUNKS = 4
 """Of layers, for a worker."""
-STEP_BACK = 1.25
-STEPS_BACK = 6
-"""Before the safest plan: each divides the damage by STEP_BACK once more than the one before."""
+STEPS_BACK = 1.2, 1.2, 1.25, 1.3, 1.5, 2.0, 3.0, 4.0
+"""What divides the damage, choice by choice, before the safest one."""
 
 Chosen = dict[int, Option]
 Picks = Mapping[int, Candidate]
@@ -55,7 +54,7 @@ class Allocation:
         """
         work = self._prepare(every_codec)
         least, _ = search.damages(list(self._rated.values()))
-        allowed = work.bench.allowed[0]
+        allowed = work.bench.expectable[0]
         try:
             self._search(allowed)
         except KeyboardInterrupt:
@@ -70,8 +69,8 @@ class Allocation:
         if best:
             yield self.tried[best]
             damage = best.damage
-        for step in range(1, STEPS_BACK + 1):
-            damage /= STEP_BACK**step
+        for step in STEPS_BACK:
+            damage /= step
             if damage > least:
                 # A list, as the executor may be gone when the next is wanted.
                 yield from list(self._try([damage]))

@@ -74,13 +74,11 @@ class Judge:
 
     def compare(self, source: Floats, pack: Floats) -> Comparison:
         """The paired difference of two networks from their outputs."""
-        return metrics.compare(self.metric, self._scores(source), self._scores(pack), self.labels)
-
-    def expected_drop(self, source: Floats, pack: Floats) -> float:
-        """The drop, from few samples: for hits what is to be expected by the source's own probabilities."""
+        comparison = metrics.compare(self.metric, self._scores(source), self._scores(pack), self.labels)
         if self.labelled and self.metric in metrics.RANKS:
-            return metrics.regret(metrics.RANKS[self.metric], source, pack)
-        return self.compare(source, pack).drop
+            expected = metrics.regret(metrics.RANKS[self.metric], source, pack)
+            return replace(comparison, expected=expected)
+        return comparison
 
     def _scores(self, outputs: Floats) -> Floats:
         return metrics.scores(self.metric, self.inputs, outputs, self.labels)

@@ -25,7 +25,10 @@ Floats = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class Comparison:
-    """A metric of source and pack on the same samples; low..high is the drop's 95 % interval."""
+    """A metric of source and pack on the same samples; low..high is the drop's 95 % interval.
+
+    `expected` is the drop by the source's own probabilities (`regret`), where there are any.
+    """
 
     metric: str
     samples: int
@@ -34,6 +37,7 @@ class Comparison:
     drop: float
     low: float
     high: float
+    expected: float
 
 
 def choose(metric: str, inputs: tuple[int, ...], outputs: tuple[int, ...], y: NDArray[Any] | None) -> str:
@@ -134,7 +138,7 @@ def compare(metric: str, source: Floats, pack: Floats, y: NDArray[Any]) -> Compa
     low, high = _interval(metric, source, pack, y)
     source_figure, pack_figure = figure(metric, source, y), figure(metric, pack, y)
     drop = _drop(metric, source, pack, y)
-    return Comparison(metric, len(y), source_figure, pack_figure, drop, low, high)
+    return Comparison(metric, len(y), source_figure, pack_figure, drop, low, high, drop)
 
 
 def _drop(metric: str, source: Floats, pack: Floats, y: NDArray[Any]) -> float:
