@@ -196,8 +196,7 @@ def test_an_interruption_leaves_a_valid_pack_or_none(seconds: float, tmp_path: P
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert "Traceback" not in errors
-    if out.exists():
-        assert process.returncode == 0
+    if out.exists():  # the signal may also come when all is done and Python is about to leave
         check_runs(out)
     else:
         assert process.returncode in (130, -signal.SIGINT)

@@ -152,7 +152,7 @@ class Updater:
             store.make_room(desired.head, desired.pack.encode())
             yield from self._fetch(desired.pack, desired.head)
 
-        head = store.head(store.path(desired.pack))
+        head = self._verified(lambda: store.head(store.path(desired.pack)))
         manifest = self._verified(lambda: head.verify(self._trust))
         yield
         self._check_manifest(desired, manifest)
@@ -220,7 +220,7 @@ class Updater:
         self._store.make_room(left + desired.head, keep)
 
     def _verified(self, check):
-        """What `check()` gives; if a signature needs more heap than is free, the network rests."""
+        """What `check()` gives; if it needs more heap than is free, the network rests."""
         try:
             return check()
         except MemoryError:
