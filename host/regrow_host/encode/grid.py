@@ -11,8 +11,6 @@ from regrow import codecs
 from regrow.codecs.grid import CODED, CONSTANT, LOW
 from regrow.codecs.gridmodel import (
     CLASSES,
-    FARTHEST_LEVEL,
-    FARTHEST_SIZE,
     LARGEST_SIZE,
     LEAST_STRIPE,
     MOST_STRIPE,
@@ -29,6 +27,7 @@ from regrow.errors import InputError
 from regrow_host.encode import weights_part
 from regrow_host.varint import varint
 
+_LOOK_BACK = 1024  # weights: a board keeps them, and their sizes, in its heap while it installs
 _STRIPE_BYTES = 512
 _OVERHEAD = 5  # of a stripe: of a state's four bytes one carries weights, and its count of words takes two
 _MOST_NEIGHBOURS = 3
@@ -206,7 +205,7 @@ def _averages_singly(sizes: Numbers, distance: int, shift: int, model: Model) ->
 def _contexts(sizes: Numbers, shape: tuple[int, ...], model: Model) -> Iterator[tuple[Model, Numbers]]:
     """Models with contexts, and the class of each weight, times PHASES."""
     near = {Context(1, shift, 0): _averages(sizes, 1, shift, model) for shift in (2, 3, 4, 5)}
-    periods = [period for period in _periods(shape) if period <= FARTHEST_SIZE]
+    periods = [period for period in _periods(shape) if period <= _LOOK_BACK]
     far = {
         Context(period, shift, 0): _averages(sizes, period, shift, model)
         for period in periods
@@ -287,7 +286,7 @@ def _neighbours(values: Numbers) -> tuple[Neighbour, ...]:
         saved, found = best
         near = [each.distance for each in found]
         sums = {abs(a + sign * b) for a in near for b in near for sign in (1, -1)}
-        candidates |= {d for d in sums if 0 < d <= min(FARTHEST_LEVEL, x.size // 2)}
+        candidates |= {d for d in sums if 0 < d <= min(_LOOK_BACK, x.size // 2)}
     return found
 
 
@@ -296,7 +295,7 @@ def _correlated(x: npt.NDArray[np.float64]) -> set[int]:
     tamed = np.sign(x) * np.sqrt(np.abs(x))
     length = 1 << math.ceil(math.log2(2 * x.size))
     alike = np.abs(np.fft.irfft(np.abs(np.fft.rfft(tamed, length)) ** 2))
-    alike = alike[1 : min(FARTHEST_LEVEL, x.size // 2) + 1]
+    alike = alike[1 : min(_LOOK_BACK, x.size // 2) + 1]
     return {int(place) + 1 for place in np.argsort(-alike)[:15]}
 
 
