@@ -190,8 +190,8 @@ def test_central(values: np.ndarray, unit: int, restoration: int, batch: int, se
     grown = floats_of(weights).astype(np.float64)
     weights.rewind()
     spread = np.abs(grown).max()
-    assert abs(grown.mean() - values.mean(dtype=np.float64)) <= np.abs(values).max() / 2**14 + 1e-36
-    assert np.abs(levels_of(weights) * float(weights.scales[0]) - grown).max() <= spread / 127 + 1e-36
+    assert abs(grown.mean() - values.mean(dtype=np.float64)) <= np.abs(values).max() / 2**14 + 2.0**-113
+    assert np.abs(levels_of(weights) * float(weights.scales[0]) - grown).max() <= spread / 127 + 2.0**-113
 
 
 def test_central_batches_of_one_by_mean_are_the_weights() -> None:
