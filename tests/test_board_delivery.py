@@ -88,7 +88,7 @@ def load(path, backend=None, trust=None):
     ballast = [bytearray(100_000 if graph == b"huge" else 10)]
     if graph == b"slow":
         time.sleep(2)
-    while graph == b"full" and gc.mem_free() > 22_000:
+    while graph == b"full" and gc.mem_free() > 20_000:
         ballast = (ballast, bytearray(256))
         gc.collect()
     return Network(pack.manifest, ballast)
@@ -547,7 +547,7 @@ def test_network_rests_where_a_signature_needs_its_heap(host: Host, board: Board
     board.start()
     host.push(host.pack(1, weights(19, 3000), graph=b"full"))
     host.wait_for("UPDATED", 1)
-    wait_for(lambda: host.telemetry and host.telemetry[-1]["memory"]["free"] < 32_000)
+    wait_for(lambda: host.telemetry and host.telemetry[-1]["memory"]["free"] < 16_000)
     host.push(host.pack(2, weights(20, 3000), graph=b"bad!"))
     assert host.wait_for("FAILED", 2)["version"] == 1  # the old one runs again
     host.push(host.pack(3, weights(20, 3000)))
