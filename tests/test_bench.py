@@ -8,11 +8,7 @@ import numpy as np
 import pytest
 from digits_pack import EVAL
 from regrow.errors import BackendError, CapacityError, RegrowError
-from regrow_host import cli
-
-boardfiles = pytest.importorskip("regrow_host.boardfiles")
-bench = pytest.importorskip("regrow_host.bench")
-unixport = pytest.importorskip("regrow_host.unixport")
+from regrow_host import bench, boardfiles, cli, unixport
 
 SAMPLES = 5
 

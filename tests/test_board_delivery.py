@@ -42,10 +42,6 @@ from regrow_host.samples import write_samples
 BOARD = Path(__file__).resolve().parent.parent / "micropython"
 MICROPYTHON = shutil.which("micropython", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
 MOSQUITTO = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-pytestmark = [
-    pytest.mark.skipif(MICROPYTHON is None, reason="there is no micropython"),
-    pytest.mark.skipif(MOSQUITTO is None, reason="there is no mosquitto"),
-]
 
 _ENGINE = """
 import gc

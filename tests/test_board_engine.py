@@ -16,18 +16,15 @@ from typing import Any
 import numpy as np
 import pytest
 import viper32
+from ai_edge_litert import interpreter
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 from regrow import quant
 from regrow.executor import Executor
 from regrow.graph import ACTIVATION, CONSTANT, WEIGHTS, Graph, Op, Tensor
 from regrow.pack import ROLE_GRAPH, ROLE_WEIGHTS, USE_EXECUTOR, open_pack
-
-graphfile = pytest.importorskip("regrow_host.graphfile")
-lower = pytest.importorskip("regrow_host.lower")
-packing = pytest.importorskip("regrow_host.packing")
-raw = pytest.importorskip("regrow_host.encode.raw")
-tflite = pytest.importorskip("regrow_host.tflite")
+from regrow_host import graphfile, lower, packing, tflite
+from regrow_host.encode import raw
 
 Array = NDArray[Any]
 
@@ -35,7 +32,6 @@ BOARD = Path(__file__).parent.parent / "micropython"
 KERNELS = BOARD / "regrow" / "kernels"
 SCRIPTS = sysconfig.get_path("scripts") + os.pathsep + os.environ.get("PATH", os.defpath)
 MICROPYTHON = shutil.which("micropython", path=SCRIPTS)
-on_board = pytest.mark.skipif(MICROPYTHON is None, reason="micropython is not installed")
 
 ADD, AVERAGE_POOL_2D, CONV_2D, DEPTHWISE_CONV_2D = 0, 1, 3, 4
 FULLY_CONNECTED, MAX_POOL_2D, RESHAPE, SOFTMAX = 9, 17, 22, 25
@@ -204,7 +200,6 @@ def draw(rng: np.random.Generator, folder: Path, name: str, code: int) -> None:
         case.write(folder, name, code, options)
 
 
-@on_board
 @pytest.mark.parametrize(
     "code", [ADD, AVERAGE_POOL_2D, CONV_2D, DEPTHWISE_CONV_2D, FULLY_CONNECTED, MAX_POOL_2D, SOFTMAX]
 )
@@ -230,11 +225,9 @@ MODELS = {
 REAL_SAMPLES = 100
 
 
-@on_board
 @pytest.mark.shared
 @pytest.mark.parametrize("name", MODELS)
 def test_real_networks_equal_tflite(name: str, shared: Path, tmp_path: Path) -> None:
-    interpreter = pytest.importorskip("ai_edge_litert.interpreter")
     model = (shared / f"models/{name}_int8.tflite").read_bytes()
     lowered = lower.lower(tflite.read(model))
     weights = [(w.levels, w.scales, w.inner) for w in lowered.weights]
@@ -272,7 +265,6 @@ print(real.quantize(x, out, 0, len(bits), scale, zero), list(out))
 """
 
 
-@on_board
 def test_real_inputs_are_quantized_as_on_a_pi(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for scale, zero in ((0.1, -5), (1 / 255, -128), (3.7e-3, 127), (2.0, 0)):
@@ -297,7 +289,6 @@ for x, w, y in json.load(open("case.json")):
 """
 
 
-@on_board
 def test_multipliers_are_those_of_doubles(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     scales = np.exp(rng.uniform(-30, 5, (300, 3))).astype(np.float32)
@@ -308,7 +299,6 @@ def test_multipliers_are_those_of_doubles(tmp_path: Path) -> None:
     assert list(map(int, lines)) == np.stack(quant.quantize_multiplier(x * w / y), 1).reshape(-1).tolist()
 
 
-@on_board
 def test_a_network_too_large_is_refused_with_bytes(tmp_path: Path) -> None:
     case = Case(np.random.default_rng(2))
     case.layer((1, 200, 200, 4), (8, 1, 1, 4), 0, (1, 200, 200, 8))

@@ -11,16 +11,8 @@ from numpy.typing import NDArray
 from regrow.errors import CapacityError
 from regrow.executor import Executor
 from regrow.pack import ROLE_GRAPH, ROLE_WEIGHTS, USE_EXECUTOR, open_pack
-from test_board_engine import on_board
-
-graphfile = pytest.importorskip("regrow_host.graphfile")
-lower = pytest.importorskip("regrow_host.lower")
-packing = pytest.importorskip("regrow_host.packing")
-raw = pytest.importorskip("regrow_host.encode.raw")
-tflite = pytest.importorskip("regrow_host.tflite")
-unixport = pytest.importorskip("regrow_host.unixport")
-
-pytestmark = on_board
+from regrow_host import graphfile, lower, packing, tflite, unixport
+from regrow_host.encode import raw
 
 KB = 1024
 

@@ -5,14 +5,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.strategies import SearchStrategy
-
-pytest.importorskip("ai_edge_litert.interpreter")
-pytest.importorskip("regrow_host.lower")
-
 from networks import BLOCKS, OPERATORS, execute, samples
 from regrow_host import lower, tflite
 from regrow_host.tflite import Model
-from test_board_engine import micropython, on_board, write_pack
+from test_board_engine import micropython, write_pack
 
 SAMPLES = 4
 
@@ -69,7 +65,6 @@ def write(folder: Path, number: int, model: Model) -> None:
             file.writelines(array.tobytes() for array in sample)
 
 
-@on_board
 @pytest.mark.parametrize("name", [*OPERATORS, *BLOCKS])
 def test_random_networks_equal_numpy(name: str, tmp_path: Path) -> None:
     """Bit for bit, from the first inference on, and without an allocation in predict."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ai_edge_litert import interpreter
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -19,12 +20,7 @@ from regrow.executor import Executor
 from regrow.graph import ACTIVATION, CONSTANT, WEIGHTS, Graph, Op, Tensor
 from regrow.kernels import base
 from regrow.reader import Reader
-
-interpreter = pytest.importorskip("ai_edge_litert.interpreter")
-graphfile = pytest.importorskip("regrow_host.graphfile")
-graphmodel = pytest.importorskip("regrow_host.graphmodel")
-lower = pytest.importorskip("regrow_host.lower")
-tflite = pytest.importorskip("regrow_host.tflite")
+from regrow_host import graphfile, graphmodel, lower, tflite
 
 Array = NDArray[Any]
 

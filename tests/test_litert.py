@@ -26,14 +26,6 @@ PACK = GOLDEN / "network.rgp"
 USES = {"litert": pack.USE_LITERT, "numpy": pack.USE_EXECUTOR}
 TOLERANCE = {"litert": 2, "numpy": 0}
 
-try:
-    litert.interpreter_module()
-    HERE = ["numpy", "litert"]
-except BackendError:
-    HERE = ["numpy"]
-
-with_litert = pytest.mark.skipif("litert" not in HERE, reason="LiteRT is not installed")
-
 
 def golden() -> tuple[NDArray[np.int8], NDArray[np.int8]]:
     """Inputs (n, 12, 12, 3) and the outputs (n, 10) that they must give."""
@@ -43,8 +35,6 @@ def golden() -> tuple[NDArray[np.int8], NDArray[np.int8]]:
 
 @pytest.fixture(params=["numpy", "litert"])
 def network(request: pytest.FixtureRequest) -> Iterator[Network]:
-    if request.param not in HERE:
-        pytest.skip("LiteRT is not installed")
     with regrow.load(PACK, request.param) as loaded:
         yield loaded
 
@@ -189,14 +179,12 @@ def test_tflite_runtime_is_refused_with_numpy_2(monkeypatch: pytest.MonkeyPatch)
     assert litert.interpreter_module().__name__ == "tflite_runtime.interpreter"
 
 
-@with_litert
 def test_litert_is_the_first_choice_and_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     with regrow.load(PACK) as network:
         assert network.backend == "litert"
     assert capfd.readouterr().err == ""
 
 
-@with_litert
 def test_litert_needs_no_file_in_memory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delattr(os, "memfd_create")
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

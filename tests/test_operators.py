@@ -2,12 +2,9 @@
 
 import numpy as np
 import pytest
+from ai_edge_litert import schema_py_generated as schema
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-pytest.importorskip("ai_edge_litert.interpreter")
-
-from ai_edge_litert import schema_py_generated as schema
 from networks import BLOCKS, OPERATORS, Net, Source, execute, lowered, reference, samples, streaming
 from regrow.executor import Executor
 from regrow.graph import ACTIVATION, VARIABLE

@@ -4,20 +4,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from builder import Builder, small_network
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
-
-pytest.importorskip("ai_edge_litert.interpreter")
-
-from builder import Builder, small_network
 from networks import BLOCKS, OPERATORS
 from regrow.graph import ACTIVATION, VARIABLE, Graph, Node, Tensor
 from regrow_host import planner, tflite
 from regrow_host.lower import graph_bytes, lower
 from regrow_host.tflite import Model
 from regrow_host.work import POOLS, work
-from test_board_engine import micropython, on_board
+from test_board_engine import micropython
 from test_board_operators import draw
 
 CONV_2D, DEPTHWISE_CONV_2D = (tflite.OPERATOR_CODES[name] for name in ("CONV_2D", "DEPTHWISE_CONV_2D"))
@@ -111,7 +108,6 @@ for number in range(int(sys.argv[1])):
 """
 
 
-@on_board
 def test_arenas_are_what_the_board_asks_for(tmp_path: Path) -> None:
     models = [small_network().model(), *draw(ANY, 100)]
     wanted = []

@@ -15,12 +15,7 @@ import numpy as np
 import pytest
 from digits_pack import EVAL
 from regrow.errors import RegrowError
-from regrow_host import cli
-
-profile = pytest.importorskip("regrow_host.profile")
-unixport = pytest.importorskip("regrow_host.unixport")
-boardfiles = pytest.importorskip("regrow_host.boardfiles")
-
+from regrow_host import boardfiles, cli, profile, unixport
 
 Output = pytest.CaptureFixture[str]
 

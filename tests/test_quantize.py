@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ai_edge_litert import interpreter
 from builder import Builder, small_network
 from numpy.typing import NDArray
 from regrow_host import tflite
@@ -12,9 +13,6 @@ from regrow_host.lower import lower
 from regrow_host.quantize import LARGEST_BIAS, quantize
 from regrow_host.ranges import least_error
 from regrow_host.tflite import ModelError
-
-pytest.importorskip("ai_edge_quantizer")
-interpreter = pytest.importorskip("ai_edge_litert.interpreter")
 
 Array = NDArray[Any]
 

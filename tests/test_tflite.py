@@ -5,15 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ai_edge_litert import interpreter
+from ai_edge_litert import schema_py_generated as schema
 from builder import RELU, Builder, Mode, small_network
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from regrow_host import tflite
 from regrow_host.tflite import ModelError, Tensor
-
-interpreter = pytest.importorskip("ai_edge_litert.interpreter")
-schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
 
 Array = NDArray[Any]
 MODES: list[Mode] = ["int8", "float32", "float16", "dynamic"]
