@@ -48,7 +48,7 @@ class Agent:
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"the config lacks or misspells {error}") from None
         if not trust or any(len(key) != 32 for key in trust):
-            raise InputError("the config needs trust: public keys of 64 hex digits")
+            raise InputError("the config needs trust: public keys of 64 hex digits, one at least")
         self._interval = int(config.get("interval", 10) * 1000)
         targets = [f"device/{self._device}"] + [f"group/{group}" for group in self._groups]
         self._targets = {topics.desired(self._fleet, target).encode(): target for target in targets}
@@ -88,7 +88,7 @@ class Agent:
             self._connect_at = time.ticks_add(time.ticks_ms(), self._delay * 1000)
             self._delay = min(2 * self._delay, _LONGEST_DELAY)
         except MemoryError:
-            print("regrow: too little heap for the broker")
+            print("regrow: too little heap to talk with the broker")
         self._obey()
         if self._updater.busy and not (self._changed and self._greeted):
             self._updater.step()

@@ -269,7 +269,7 @@ class Updater:
         gc.collect()
         before = gc.mem_alloc()
         try:
-            self._load_twice(self._store.slot(letter))
+            self._load(self._store.slot(letter))
             gc.collect()
             self._heap = gc.mem_alloc() - before
             self._wake()
@@ -283,14 +283,6 @@ class Updater:
         finally:
             self.fetcher = _fetcher(self._store)
         self.starts += 1
-
-    def _load_twice(self, folder):
-        """A heap that was in pieces at first may be whole the second time: all names are known then."""
-        try:
-            self._load(folder)
-        except CapacityError:
-            gc.collect()
-            self._load(folder)
 
     def _load(self, folder):
         network = regrow.load(folder)
