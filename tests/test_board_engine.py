@@ -416,8 +416,10 @@ def test_sums_of_products_stay_within_32_bits(form: str, weight_zero: int) -> No
     cases = [(rng.integers(0, 256, 21), drawn, zero, once) for zero in (0, 255) for once in (False, True)]
     longest = 8192 if weight_zero else 16384
     cases.append((np.full(longest, 255), np.full((8, longest), lowest + span), 255, True))
+    if form == "eights":
+        cases += [(x * (rng.random(x.shape) < 0.5), levels, zero, once) for x, levels, zero, once in cases]
     for x, levels, zero, once in cases:
-        terms = len(x)
+        terms, lists = len(x), 4 * (form == "eights" and len(x) < 8192)
         for first in range(0, len(levels) - 7, 8):
             part, low = levels[first : first + 8], (0, 7)[(first // 8 + once) % 2]
             channels = range(first, first + 8)
@@ -427,7 +429,7 @@ def test_sums_of_products_stay_within_32_bits(form: str, weight_zero: int) -> No
             sums = len(tile) + -len(tile) % 8
             work = tile + bytes(sums - len(tile) + 40 + 16 * terms)
             sizes = (1, 1, terms, 1, 1, 8, 1, 1, 1, 1, 1, 1, 0, 0, zero, low, 255, 7)
-            p = array("i", (0, terms, *sizes, terms, terms, 1, 0, once, subtracted, 8, size, sums, 0))
+            p = array("i", (0, terms, *sizes, terms, terms, 1, lists, once, subtracted, 8, size, sums, 0))
             groups, width = {"rows": (8, 1), "sparse": (8, 8)}.get(form, (1, 8))
             accumulate(0, work, arena, 0, work, p, sums, 1, groups, 0)
             finish(0, work, work, arena, p, sums, terms, 1, 8, width)

@@ -16,8 +16,9 @@ where a board would differ:
     kernels.fill(bytearray(8), 3)          # buffers: bytes, bytearray, memoryview, array, numpy arrays
 
 Modelled: the annotations `int bool ptr8 ptr16 ptr32`, int arithmetic, comparisons, `range`, `int(x)`,
-`ptr8(uint(pointer) + bytes)`, and calls of other viper functions of the file. Loads through ptr8 and ptr16
-are unsigned, stores truncate, as in viper. Not modelled: uint arithmetic (a TypeError).
+`ptr8(uint(pointer) + bytes)`, `int(uint(pointer) - uint(pointer))`, and calls of other viper functions of the
+file. Loads through ptr8 and ptr16 are unsigned, stores truncate, as in viper. Not modelled: other uint
+arithmetic (a TypeError).
 """
 
 import ast
@@ -82,6 +83,8 @@ class Address:
         return Address(self.view, self.offset + int(count))
 
     def __sub__(self, count):
+        if isinstance(count, Address):
+            return Int(self.offset - count.offset)
         return Address(self.view, self.offset - int(count))
 
 

@@ -3,6 +3,7 @@ output may run into its input's place."""
 
 from __future__ import annotations
 
+import numpy as np
 from regrow.graph import CONSTANT, Node, Tensor
 from regrow.kernels.window import Axis, axes
 
@@ -10,10 +11,11 @@ from .tflite import OPERATOR_CODES
 
 TILE = 4096  # bytes of rows that are in RAM at one time where there is not room for more; one row at least
 HEAD = 16  # bytes of a row before its weights
-ONCE_TILE = 8192  # the same of a layer with one position, whose weights serve once
+ONCE_TILE = 6144  # the same of a layer with one position, whose weights serve once
 GROUP = 8  # channels that a convolution takes together
 LARGEST_GROUP = 12288  # bytes of a group; channels are taken one by one where it would be larger
-BATCH = 768  # bytes of the positions that a convolution takes together; one position at least
+LONGEST_LIST = 8191  # inputs of a position that are not zero, which are listed where inputs are often zero
+BATCH = 640  # bytes of the positions that a convolution takes together; one position at least
 AXES = 96
 TABLES = 2048
 COPY = 112
@@ -92,7 +94,14 @@ def _groups(code: int, node: Node, shared: bool) -> int:
     positions = node.outputs[0].size // channels
     tile = groups if shared else min(groups, max(1, (TILE if positions > 1 else ONCE_TILE) // size))
     position = column + 4 + 4 * width * tile
-    return tile * size + max(1, min(positions, BATCH // position)) * position
+    lists = width > 1 and channels > GROUP and length <= LONGEST_LIST and _zero(_image(node)) == -128
+    listed = 4 * (length + 3) if lists else 0
+    return tile * size + max(1, min(positions, BATCH // position)) * position + listed
+
+
+def _zero(x: Tensor) -> int:
+    """The zero point as int8 has it."""
+    return x.zero_point - 128 * (x.dtype == np.uint8)
 
 
 def _column(code: int, node: Node) -> tuple[int, int]:

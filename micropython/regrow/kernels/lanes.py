@@ -27,7 +27,7 @@ def accumulate(  # noqa: PLR0912, PLR0915 (a call per part would cost more than 
     positions: int,
     groups: int,
     first: int,
-):
+) -> int:
     """See layer.run. x and w come first because viper keeps two variables in registers.
 
     Group by group is unpacked behind the sums. A word of sums starts at -2**31, so that its upper lane counts
@@ -179,3 +179,4 @@ def accumulate(  # noqa: PLR0912, PLR0915 (a call per part would cost more than 
                 start = ptr8(uint(start) + jump)
             n -= 1
         g += 1
+    return 0

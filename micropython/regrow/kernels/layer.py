@@ -21,13 +21,15 @@ def run(p, arena, work, file, accumulate, width, read=None):
 
     accumulate(0, work, columns, x, work, p, place of the sums, positions, groups): for each position the sum
     of the column that stands at x of `columns`, then, for each channel of each group in the tile, the sum of
-    its products with the weights. `read(work, file, p, groups)` brings a tile to the front of the work, where
-    that is more than reading it.
+    its products with the weights; what it returns is how many inputs it left out. `read(work, file, p,
+    groups)` brings a tile to the front of the work, where that is more than reading it. Returns how many
+    products with zeros were left out.
     """
     tile, batch, gathers = p[26], p[22], p[23] & 2
     positions = p[5] * p[6]
     out, left = p[1], p[7]
     sums = p[28] + (batch * p[21] if gathers else 0)
+    skipped = p[29]
     while left:
         tile = min(tile, left)
         groups = (tile + width - 1) // width if width else tile
@@ -40,14 +42,15 @@ def run(p, arena, work, file, accumulate, width, read=None):
             count = min(batch, positions - first)
             if gathers:
                 gather(0, arena, arena, work, p, first, count)
-                accumulate(0, work, work, p[28], work, p, sums, count, groups, first)
+                zeros = accumulate(0, work, work, p[28], work, p, sums, count, groups, first)
             else:
-                accumulate(0, work, arena, p[0], work, p, sums, count, groups, first)
+                zeros = accumulate(0, work, arena, p[0], work, p, sums, count, groups, first)
             finish(0, work, work, arena, p, sums, out + first * p[7], count, tile, width or tile)
             first += count
+            skipped += zeros * tile
         out += tile
         left -= tile
-    return p[29]
+    return skipped
 
 
 @micropython.viper

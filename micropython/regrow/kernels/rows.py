@@ -21,7 +21,7 @@ def accumulate(  # noqa: PLR0915 (a call per part would cost more than its work)
     positions: int,
     groups: int,
     first: int,
-):
+) -> int:
     """See layer.run. s and a come first because viper keeps two variables in registers."""
     sums = ptr32(uint(tile) + sums_at)
     length = p[21]
@@ -82,3 +82,4 @@ def accumulate(  # noqa: PLR0915 (a call per part would cost more than its work)
             across = p[6]
             start = ptr8(uint(start) + jump)
         positions -= 1
+    return 0

@@ -30,7 +30,7 @@ def accumulate(  # noqa: PLR0915 (a call per part would cost more than its work)
     positions: int,
     rows: int,
     first: int,
-):
+) -> int:
     """See layer.run: each sum is _BIAS more, as is what stands for the sum of the column. s and w come first
     because viper keeps two variables in registers."""
     sums = ptr32(uint(tile) + sums_at)
@@ -87,3 +87,4 @@ def accumulate(  # noqa: PLR0915 (a call per part would cost more than its work)
             across = p[6]
             start = ptr8(uint(start) + jump)
         positions -= 1
+    return 0

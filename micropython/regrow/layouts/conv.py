@@ -35,7 +35,7 @@ def lay(op, out):
         raise PackError("a convolution or FULLY_CONNECTED of the graph has shapes that do not fit")
     low, high = activation_range(activation, y)
     gathers = taps != (1, 1)
-    space = forms.Space(rows * columns, channels, terms, gathers, overlap(x, y))
+    space = forms.Space(rows * columns, channels, terms, gathers, overlap(x, y), x.zero_point == -128)
     space.room = yield space.least()
     zero = weight_zero(op, 1 if dense else 6)
     lines = Rows(op, out, terms, 16 + space.length, dense)
@@ -65,7 +65,7 @@ def lay(op, out):
         terms,
         space.length,
         form.batch,
-        (not (depth & 7 or x.place & 1)) | gathers << 1,
+        (not (depth & 7 or x.place & 1)) | gathers << 1 | form.lists,
         dense,
         form.zero,
         form.tile,

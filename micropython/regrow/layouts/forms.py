@@ -18,9 +18,10 @@ from .channels import HEAD, TILE
 
 _WIDTH = const(8)  # channels in a group
 _LARGEST = const(12288)  # bytes of a group that a layer has a claim to
-_ONCE_TILE = const(8192)  # instead of TILE for a layer with one position, whose weights serve once
+_ONCE_TILE = const(6144)  # instead of TILE for a layer with one position, whose weights serve once
+_LONGEST_LIST = const(8191)  # so that places in a group fit 16 bits
 _BATCH = const(8)  # positions worth taking together
-_BATCH_BYTES = const(768)  # that a layer has a claim to for them, as far as it goes
+_BATCH_BYTES = const(640)  # that a layer has a claim to for them, as far as it goes
 _BLOCK = const(256)
 # What a product costs, as measured on a desktop; on a Cortex-M3 the ratios are about the same.
 _ROWS, _EIGHTS, _LANES, _SPARSE = const(52), const(39), const(23), const(62)
@@ -32,16 +33,17 @@ class Space:
     """What a layer has to work in: `room` bytes, for `positions` of `terms` values.
 
     `length`: terms of a column, where windows are gathered a multiple of 8. `whole`: all channels must be in
-    one tile.
+    one tile. `zeros`: inputs may often be 0, as they are behind a RELU.
     """
 
-    def __init__(self, positions, channels, terms, gathers, whole):
+    def __init__(self, positions, channels, terms, gathers, whole, zeros):
         self.positions = positions
         self.channels = channels
         self.terms = terms
         self.length = (terms + 7) & -8 if gathers else terms
         self.column = self.length if gathers else 0
         self.whole = whole
+        self.lists = zeros and channels > _WIDTH and self.length <= _LONGEST_LIST
         self.room = 0
 
     def least(self):
@@ -68,7 +70,7 @@ def choose(space, lines, zero):
     cost = _EIGHTS
     if highest - lowest < 16 and space.positions >= _UNPACKED:
         lanes = Lanes(space, zero, lowest)
-        if lanes.fits():
+        if lanes.fits() and (not space.lists or lanes.share() >= _BATCH):
             best, cost = lanes, _LANES
     if not best.fits():
         best, cost = Rows(space, zero), _ROWS
@@ -84,10 +86,10 @@ class Form:
     """How a layer's weights stand in a tile: `groups` of `width` channels in `size` bytes.
 
     `zero`: what the kernel subtracts, times the sum of a column. `skipped`: products that are left out.
-    `extra`: bytes it needs besides.
+    `extra`: bytes it needs besides. `lists`: 4 if it lists the inputs that are not 0.
     """
 
-    extra = 0
+    extra = lists = 0
 
     def __init__(self, space, zero):
         self.space = space
@@ -108,7 +110,7 @@ class Form:
 
     def share(self):
         """Settle `tile` (channels), `tile_bytes` and `batch` (positions): as few passes over the positions as
-        there is room for."""
+        there is room for. Gives the batch."""
         space = self.space
         batch = min(space.positions, _BATCH)
         groups = self.groups
@@ -120,6 +122,7 @@ class Form:
         self.batch = min(space.positions, (space.room - self.needs(groups, 0)) // self.position(groups))
         self.tile = min(space.channels, groups * self.width)
         self.tile_bytes = groups * self.size
+        return self.batch
 
 
 class Rows(Form):
@@ -146,6 +149,9 @@ class Eights(Form):
     def __init__(self, space, zero):
         self.size = _WIDTH * (HEAD + space.length)
         super().__init__(space, zero)
+        if space.lists:
+            self.lists = 4
+            self.extra = 4 * (space.length + 3)
 
     def write(self, out, lines):
         channels = self.space.channels
@@ -173,6 +179,7 @@ class Lanes(Eights):
     def __init__(self, space, zero, lowest):
         super().__init__(space, zero - lowest)
         self.size = _WIDTH * HEAD + self._group_bytes()
+        self.lists = 0
         self.extra = 2 * _WIDTH * space.length
         self._lowest = lowest
 
