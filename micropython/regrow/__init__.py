@@ -26,7 +26,7 @@ def load(path, trust=None):
         found = open_resident(path) if trust is None else None
         if found is None:
             claim(path)
-            _install(path, trust)
+            write_resident(path, trust)
             found = open_resident(path)
         file, size = found
         memory = allocate(size)
@@ -45,8 +45,11 @@ def load(path, trust=None):
         gc.threshold(threshold)
 
 
-def _install(path, trust):
-    """Write the resident form if it is not there; the modules that do it leave the heap again."""
+def write_resident(path, trust=None):
+    """Write the resident form of a pack, as `load` takes it, if it is not there.
+
+    The modules that do it leave the heap again. Raises what `load` raises.
+    """
     before = set(sys.modules)
     parts = None
     try:
@@ -81,5 +84,5 @@ def unload(name):
     """Give back the heap of a module that is needed once in a while."""
     del sys.modules[name]
     package, _, module = name.rpartition(".")
-    if package in sys.modules:
+    if hasattr(sys.modules.get(package), module):  # not of an import that broke off
         delattr(sys.modules[package], module)

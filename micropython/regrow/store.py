@@ -143,9 +143,8 @@ class Store:
         return f"{self.root}/{letter}"
 
     def write_slot(self, letter, head):
-        """Put a version into a slot; its parts must be here. Gives the slot's folder."""
+        """Put a version into a slot; its parts must be here."""
         _replace(self.slot(letter) + "/head", head)
-        return self.slot(letter)
 
     def clear(self, letter):
         """Empty a slot."""

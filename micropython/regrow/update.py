@@ -23,7 +23,8 @@ class Updater:
 
     `trust`: public keys (32 bytes each); `on_change()` is called at every change of the status,
     `leave("sleeping")` before a network is started, which wants the heap of the client and may take longer
-    than a keep-alive, and `wake()` after it.
+    than a keep-alive, and `wake()` after it. An update that has all it needs names in `wanted` the slot's
+    folder, for which the resident form is to be written; the next Updater's `boot` takes up what came of it.
     """
 
     def __init__(self, store, trust, on_change, leave, wake):
@@ -35,7 +36,7 @@ class Updater:
         self._steps = None
         self._heap = 0  # bytes that the running network takes
         self.fetcher = _fetcher(store)
-        self.network = None
+        self.network = self.wanted = None
         self.starts = 0  # of networks, those that ran before counted again
         self.pack = None  # id of the pack that runs
         self.problem = ""  # what was wrong with the installed version at the start
@@ -46,8 +47,14 @@ class Updater:
         except (KeyError, DeliveryError):
             self._record = {}
 
-    def boot(self):
-        """Start the active version, or else the one before; take up an update that was under way."""
+    def boot(self, installed=None):
+        """Start the active version, or else the one before; take up an update that was under way.
+
+        `installed`: what went wrong with the resident form of the version that was `wanted`, "" if nothing.
+        """
+        if installed is not None:
+            self._guarded(self._finish, installed)
+            return
         active = self._store.active[0]
         for letter in () if active is None else (active, self._store.free_slot):
             try:
@@ -91,14 +98,19 @@ class Updater:
     def step(self):
         """Go on with the update as far as what was fetched allows."""
         if self._steps:
-            try:
-                next(self._steps)
-            except StopIteration:
-                self._steps = None
-            except (RegrowError, OSError) as error:
-                self._fail(str(error))
-            except MemoryError:
-                self._fail(f"the update needs more heap than the {_free_heap()} bytes free")
+            self._guarded(next, self._steps)
+
+    def _guarded(self, work, argument):
+        """Do a piece of the update; if that goes wrong, the update fails."""
+        try:
+            work(argument)
+        except StopIteration:
+            self._steps = None
+            unload("pack")
+        except (RegrowError, OSError) as error:
+            self._fail(str(error))
+        except MemoryError:
+            self._fail(f"the update needs more heap than the {_free_heap()} bytes free")
 
     def take(self, data):
         """Accept the chunk that was asked for from the broker; None if it was too long."""
@@ -172,11 +184,22 @@ class Updater:
         self._set("UPDATING")
         yield
         store.write_slot(slot, head.data)
-        head = manifest = None  # their heap is wanted for the network
-        self._change(slot, version)
-        self._set("UPDATED")
-        yield
+        self._stop()
         store.collect()
+        self.wanted = store.slot(slot)
+
+    def _finish(self, problem):
+        """Let the version run whose resident form was written, unless there was a problem."""
+        slot = self._store.free_slot
+        try:
+            if problem:
+                raise CapacityError(problem)
+            self._start(slot)
+        except RegrowError:
+            self._store.clear(slot)
+            raise
+        self._store.activate(slot, self.desired.version)
+        self._set("UPDATED")
 
     def _fetch_parts(self, manifest):
         for part in _parts(manifest):
@@ -229,16 +252,8 @@ class Updater:
         finally:
             unload("signing", "sha512")
 
-    def _change(self, slot, version):
-        """Let the version in `slot` run in the place of the one that runs."""
-        try:
-            self._start(slot)
-        except RegrowError:
-            self._store.clear(slot)
-            raise
-        self._store.activate(slot, version)
-
     def _fail(self, reason):
+        unload("pack")
         self._set("FAILED", reason)
         self._restart()
 
@@ -294,7 +309,7 @@ class Updater:
                 _probe(network, pack)
             finally:
                 pack.close()
-                unload("probe")
+                unload("probe", "pack")
         except Exception:
             network.close()
             raise
