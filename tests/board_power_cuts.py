@@ -1,5 +1,5 @@
 """Update a store on a disk whose power goes, at every step of the way in turn: `micropython
-board_power_cuts.py RUNTIME FAT`, in a folder as test_board_power_cuts.py fills it.
+board_power_cuts.py posix|fat`, in a folder as test_board_power_cuts.py fills it.
 
 Prints the number of steps. The engine, the store and the update are real; the broker is the folder.
 """
@@ -7,8 +7,6 @@ Prints the number of steps. The engine, the store and the update are real; the b
 import json
 import os
 import sys
-
-sys.path[:] = [sys.argv[1]]
 
 import regrow
 from regrow.store import Store
@@ -134,7 +132,8 @@ def check(updater, *versions):
     """That one of those versions runs and gives the outputs it must."""
     network = updater.network
     assert updater.problem == "", updater.problem
-    assert network and network.version in versions, updater.progress()
+    assert network, updater.progress()
+    assert network.version in versions
     y = bytearray(network.outputs[0].size)
     network.predict(INPUT, y)
     assert y == content(f"outputs{network.version}"), network.version
@@ -149,7 +148,7 @@ KEY = content("key")
 DESIRED = {1: content("desired1"), 2: content("desired2")}
 INPUT = content("input")
 
-disk = Disk(os.getcwd() + "/disk", sys.argv[2] == "fat")
+disk = Disk(os.getcwd() + "/disk", sys.argv[1] == "fat")
 os.mount(disk, "/disk")
 steps = 0
 finished = False

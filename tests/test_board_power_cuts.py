@@ -1,4 +1,4 @@
-"""A board's update with the power cut at every step: what starts then is a whole version, and the update ends."""
+"""A board's update with its power cut at every step: a whole version starts then, and the update ends."""
 
 import json
 import subprocess
@@ -60,8 +60,9 @@ def test_a_power_cut_at_any_step_leaves_a_whole_version(disk: str, tmp_path: Pat
     (runtime / "regrow" / "signing.mpy").unlink()
     (runtime / "regrow" / "signing.py").write_text("def verify(*_):\n    pass\n")  # it takes a second
     done = subprocess.run(
-        [str(MICROPYTHON), str(SCRIPT), str(runtime), disk],
+        [str(MICROPYTHON), str(SCRIPT), disk],
         cwd=tmp_path,
+        env={"MICROPYPATH": f"{runtime}:.frozen"},
         capture_output=True,
         text=True,
         timeout=300,
