@@ -100,9 +100,9 @@ class File:
         self._file.close()
 
 
-def boot(root, installed=None):
-    updater = Updater(Store(root), [KEY], lambda: None, lambda _state: None, lambda: None)
-    updater.boot(installed)
+def boot(root, *past):
+    updater = Updater(Store(root), [KEY], lambda: None, lambda: None)
+    updater.boot(*past)
     return updater
 
 
@@ -110,8 +110,7 @@ def drive(updater, root):
     """To the end of the update that is under way, as agent.py does it; the Updater at the end."""
     while updater.busy or updater.wanted:
         if updater.wanted:
-            regrow.write_resident(updater.wanted)
-            updater = boot(root, "")
+            updater = boot(root, regrow.reserve(updater.wanted))
         updater.step()
         number = updater.fetcher.ask()
         if number is not None:

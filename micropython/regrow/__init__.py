@@ -14,8 +14,21 @@ def load(path, trust=None):
     no signature. Raises SignatureError, PackError, and CapacityError, with the bytes needed and the bytes
     there, if heap or storage are too small.
     """
-    from .errors import CapacityError
+    try:
+        return start(*reserve(path, trust))
+    except MemoryError:
+        from .errors import CapacityError
 
+        gc.collect()
+        heap = gc.mem_free() + gc.mem_alloc()
+        raise CapacityError(f"the heap of {heap} bytes is too small to load {path}") from None
+
+
+def reserve(path, trust=None):
+    """What `start` takes: the resident form of the pack, open, and the memory of its network.
+
+    That wants one long piece of the heap: a caller may reserve it before the heap fills.
+    """
     path = path.rstrip("/")
     found = None
     threshold = gc.threshold()
@@ -26,36 +39,41 @@ def load(path, trust=None):
         found = open_resident(path) if trust is None else None
         if found is None:
             claim(path)
-            write_resident(path, trust)
+            _install(path, trust)
             found = open_resident(path)
         file, size = found
-        memory = allocate(size)
-        from .network import Network
-
-        return Network(file, memory)
-    except Exception as error:
+        return file, allocate(size)
+    except Exception:
         if found:
             found[0].close()
-        if isinstance(error, MemoryError):
-            gc.collect()
-            heap = gc.mem_free() + gc.mem_alloc()
-            raise CapacityError(f"the heap of {heap} bytes is too small to load {path}") from None
         raise
     finally:
         gc.threshold(threshold)
 
 
-def write_resident(path, trust=None):
-    """Write the resident form of a pack, as `load` takes it, if it is not there.
+def start(file, memory):
+    """The Network of what `reserve` gives."""
+    threshold = gc.threshold()
+    gc.threshold(2048)
+    try:
+        from .network import Network
 
-    The modules that do it leave the heap again. Raises what `load` raises.
-    """
+        return Network(file, memory)
+    except Exception:
+        file.close()
+        raise
+    finally:
+        gc.threshold(threshold)
+
+
+def _install(path, trust):
+    """Write the resident form if it is not there; the modules that do it leave the heap again."""
     before = set(sys.modules)
     parts = None
     try:
-        from .names import keep
+        from .names import WRITERS, keep
 
-        keep(sys.modules[__name__])
+        keep(sys.modules[__name__], WRITERS)
         unload(__name__ + ".names")
         for module in ("codecs.gridkernel", "layouts.forms"):  # machine code: some ports keep a record of it
             __import__(f"{__name__}.{module}")

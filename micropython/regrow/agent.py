@@ -31,6 +31,11 @@ class Agent:
 
     def __init__(self, config):
         self._config = config
+        from .names import GUESTS, WRITERS, keep
+
+        keep(regrow, WRITERS)
+        keep(regrow, GUESTS)
+        regrow.unload("regrow.names")
         self._join()
 
     @property
@@ -51,7 +56,7 @@ class Agent:
     def step(self, wait_ms=0):
         """Talk with the broker, waiting at most `wait_ms` for it, and go one step on with an update."""
         self._link.step(wait_ms)
-        if self._link.wanted:
+        while self._link.wanted:
             self._install()
 
     def stop(self):
@@ -65,7 +70,7 @@ class Agent:
         self._link = Link(self._config, *past)
 
     def _install(self):
-        """Have the heap for the modules that write a resident form, then join the fleet again."""
+        """Write a resident form and reserve memory while all that talks with the fleet has left the heap."""
         self._link.leave("sleeping")
         folder, starts = self._link.wanted, self._link.starts
         self._link = None
@@ -73,16 +78,17 @@ class Agent:
             if name not in self._others:
                 regrow.unload(name)
         gc.collect()
-        self._join(starts, _install(folder))
+        self._join(starts, *_reserve(folder))
 
 
-def _install(folder):
-    """What was wrong; "" if the resident form is there."""
+def _reserve(folder):
+    """What regrow.reserve gives for the slot, or None and what was wrong."""
     try:
-        regrow.write_resident(folder)
-        return ""
-    except (RegrowError, OSError) as error:
-        return str(error)
+        return regrow.reserve(folder), ""
+    except RegrowError as error:
+        return None, str(error)
+    except OSError as error:
+        return None, f"{folder} cannot be read: {error}"
     except MemoryError:
         gc.collect()
-        return f"the installation needs more heap than the {gc.mem_free()} bytes free"
+        return None, f"the network needs more heap than the {gc.mem_free()} bytes free"

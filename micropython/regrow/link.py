@@ -24,11 +24,11 @@ _FETCH_WAIT = const(20)  # ms that a step may wait for a chunk
 class Link:
     """One device's, of that `config` (see agent.py). Raises InputError or DeliveryError for a bad one.
 
-    `starts`: of networks, so far; `installed`: what came of the installation that the last link asked for,
-    "" if it went well.
+    `starts`: of networks, so far; `past`: what came of the slot that the last link `wanted`, as
+    `Updater.boot` takes it.
     """
 
-    def __init__(self, config, starts=0, installed=None):
+    def __init__(self, config, starts=0, *past):
         try:
             self._device = topics.check_name(config["id"])
             self._fleet = topics.check_name(config.get("fleet", topics.FLEET), "fleet")
@@ -43,7 +43,7 @@ class Link:
         targets = [f"device/{self._device}"] + [f"group/{group}" for group in self._groups]
         self._targets = {topics.desired(self._fleet, target).encode(): target for target in targets}
         self._store = Store(config.get("store", "store"), config.get("storage_limit"))
-        self._updater = Updater(self._store, trust, self._report, self.leave, self._wake)
+        self._updater = Updater(self._store, trust, self._report, self._wake)
         self._client = None  # while it rests
         self.telemetry = Telemetry(meter(config.get("ina219")))
         self._chunk = b""  # topic of the chunk asked for
@@ -54,7 +54,7 @@ class Link:
         self._states = []  # to be said, in this order
         self._changed = False  # something is to be reported
         self._starts = self._updater.starts = starts
-        self._updater.boot(installed)
+        self._updater.boot(*past)
         self._count()
 
     @property

@@ -8,7 +8,7 @@ import gc
 import os
 import sys
 
-_PARTS = {
+WRITERS = {
     "": (
         "resident",
         "reader",
@@ -40,17 +40,38 @@ _PARTS = {
         "softmax",
     ),
 }
+"""The modules that write a resident form."""
+
+GUESTS = {
+    "": ("signing", "sha512", "fetch", "mqtt", "probe", "generator"),
+    ".kernels": (
+        "__init__",
+        "eights",
+        "lanes",
+        "rows",
+        "sparse",
+        "layer",
+        "columns",
+        "wide",
+        "depthwise",
+        "pool",
+        "add",
+        "reshape",
+        "softmax",
+    ),
+}
+"""Those that come and go as well while a device serves its fleet."""
 
 
-def keep(package):
-    """Meet now the names of the modules in the imported package that write a resident form, and have room for
-    the modules: a dict that grows moves back in the heap.
+def keep(package, parts):
+    """Meet now the names of those modules in the imported package, and have room for the modules: a dict that
+    grows moves back in the heap.
 
     The names stand in .mpy files; those of a source only the compiler knows.
     """
     folder = package.__file__.rpartition("/")[0]
     coming = []
-    for part, modules in _PARTS.items():
+    for part, modules in parts.items():
         path = folder + part.replace(".", "/")
         _keep(part[1:])
         for file in os.listdir(path):

@@ -9,6 +9,7 @@ from micropython import const
 import regrow
 
 from .errors import BackendError, CapacityError, DeliveryError, PackError, RegrowError, SignatureError
+from .fetch import Fetcher
 from .topics import Desired
 
 _ROLE_PROBE = const(4)
@@ -21,21 +22,20 @@ _WHOLE = ("DOWNLOADED", "VERIFIED", "UPDATING", "UPDATED")  # all parts are here
 class Updater:
     """Brings the store to the desired version and holds the network that runs.
 
-    `trust`: public keys (32 bytes each); `on_change()` is called at every change of the status,
-    `leave("sleeping")` before a network is started, which wants the heap of the client and may take longer
-    than a keep-alive, and `wake()` after it. An update that has all it needs names in `wanted` the slot's
-    folder, for which the resident form is to be written; the next Updater's `boot` takes up what came of it.
+    `trust`: public keys (32 bytes each); `on_change()` is called at every change of the status, `wake()` when
+    a network was started, beside which the device must be able to talk. Where a version is to be installed or
+    to run again, the Updater comes to its end and names the slot's folder in `wanted`; the next one's `boot`
+    takes up what came of that.
     """
 
-    def __init__(self, store, trust, on_change, leave, wake):
+    def __init__(self, store, trust, on_change, wake):
         self._store = store
         self._trust = trust
         self._on_change = on_change
-        self._leave = leave
         self._wake = wake
         self._steps = None
         self._heap = 0  # bytes that the running network takes
-        self.fetcher = _fetcher(store)
+        self.fetcher = Fetcher(store)
         self.network = self.wanted = None
         self.starts = 0  # of networks, those that ran before counted again
         self.pack = None  # id of the pack that runs
@@ -47,20 +47,21 @@ class Updater:
         except (KeyError, DeliveryError):
             self._record = {}
 
-    def boot(self, installed=None):
+    def boot(self, reserved=None, problem=""):
         """Start the active version, or else the one before; take up an update that was under way.
 
-        `installed`: what went wrong with the resident form of the version that was `wanted`, "" if nothing.
+        `reserved`: what regrow.reserve gave for the slot that was `wanted`; None for that `problem`.
         """
-        if installed is not None:
-            self._guarded(self._finish, installed)
+        if (reserved or problem) and self._record.get("status") == "UPDATING":
+            self._guarded(self._finish, (reserved, problem))
             return
         active = self._store.active[0]
         for letter in () if active is None else (active, self._store.free_slot):
             try:
-                self._start(letter)
+                self._start(letter, reserved)
             except RegrowError as error:
                 self.problem = self.problem or f"the installed version does not start: {error}"
+                reserved = None
                 continue
             if letter != active:
                 self._store.activate(letter, 0)
@@ -188,13 +189,14 @@ class Updater:
         store.collect()
         self.wanted = store.slot(slot)
 
-    def _finish(self, problem):
-        """Let the version run whose resident form was written, unless there was a problem."""
+    def _finish(self, past):
+        """Let the version run for whose network heap was reserved, unless there was a problem."""
+        reserved, problem = past
         slot = self._store.free_slot
         try:
             if problem:
                 raise CapacityError(problem)
-            self._start(slot)
+            self._start(slot, reserved)
         except RegrowError:
             self._store.clear(slot)
             raise
@@ -261,10 +263,7 @@ class Updater:
         """Let the active version run again if it was stopped."""
         active = self._store.active[0]
         if active and self.network is None:
-            try:
-                self._start(active)
-            except RegrowError as error:
-                self.problem = f"the installed version does not start: {error}"
+            self.wanted = self._store.slot(active)
 
     def _stop(self):
         if self.network:
@@ -275,32 +274,26 @@ class Updater:
         unload("network", "executor", "resident", "kernels")
         gc.collect()
 
-    def _start(self, letter):
+    def _start(self, letter, reserved):
         """Load a slot, whose head was verified when it came, and let it pass its probe."""
-        self._stop()
-        self._leave("sleeping")
-        self.fetcher = None
-        unload("mqtt", "pack", "fetch")
-        gc.collect()
         before = gc.mem_alloc()
+        folder = self._store.slot(letter)
         try:
-            self._load(self._store.slot(letter))
+            self._load(folder, reserved)
             gc.collect()
-            self._heap = gc.mem_alloc() - before
+            self._heap = gc.mem_alloc() - before + (len(reserved[1]) if reserved else 0)
             self._wake()
             if _free_heap() < _TALK:
                 raise MemoryError  # beside this network the board could not be reached any more
         except OSError as error:
-            raise PackError(f"slot {letter} cannot be read: {error}") from None
+            raise PackError(f"{folder} cannot be read: {error}") from None
         except MemoryError:
             self._stop()
             raise CapacityError(f"the network needs more heap than the {_free_heap()} bytes free") from None
-        finally:
-            self.fetcher = _fetcher(self._store)
         self.starts += 1
 
-    def _load(self, folder):
-        network = regrow.load(folder)
+    def _load(self, folder, reserved):
+        network = regrow.start(*(reserved or regrow.reserve(folder)))
         try:
             from .pack import open_pack  # heap only where packs are read
 
@@ -325,12 +318,6 @@ class Updater:
                 self._steps = None
         self._store.write_update(self._record)
         self._on_change()
-
-
-def _fetcher(store):
-    from .fetch import Fetcher  # heap only where nothing is installed
-
-    return Fetcher(store)
 
 
 def _probe(network, pack):
