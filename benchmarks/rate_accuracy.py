@@ -6,6 +6,7 @@ Both work on the same samples: they search with two fifths of a data set and are
 took no part. nncodec gets the best of what it can be set to (regrow_host/nncodec.py), by how far outputs
 move on the search samples; its answer is the smallest of those bitstreams whose loss on the judging samples
 is allowed, which favours it; regrow's is the pack that `regrow compress` makes. Both count the weights alone.
+A second line gives nncodec the steps and the bias correction that regrow found: the bare codecs side by side.
 nncodec comes from PyPI into .venv/nncodec, since it wants numpy below 2.
 
 DIR: the MLPerf Tiny reference models, and the data that tests/mlperf.py reads (default: ../shared).
@@ -25,7 +26,7 @@ from typing import Any
 
 import numpy as np
 from regrow.errors import RegrowError
-from regrow_host import console, plot
+from regrow_host import console, contenders, plot
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -108,8 +109,7 @@ def measure(model: Model, args: argparse.Namespace, folder: Path, python: Path) 
     pack = regrow("compress", *words, *target)
     print(f"{model.name}: regrow compare", file=sys.stderr)
     curves = regrow("compare", *words, "--nncodec", str(python), "-o", str(folder / "curves.svg"))
-    theirs = [each for each in curves["points"] if each["method"] == "nncodec"]
-    peer = min((each for each in theirs if each["drop"] <= model.loss), key=lambda each: int(each["bytes"]))
+    peer, fed = (_smallest(curves["points"], method, model.loss) for method in ("nncodec", contenders.FED))
     return {
         "model": model.name,
         "metric": pack["metric"],
@@ -117,10 +117,17 @@ def measure(model: Model, args: argparse.Namespace, folder: Path, python: Path) 
         "loss_allowed": model.loss,
         "regrow": {name: pack[name] for name in ("weights_bytes", "bytes", "drop", "low", "high", "seconds")},
         "nncodec": peer,
+        "nncodec_fed": fed,
         "ratio": pack["weights_bytes"] / peer["bytes"],
+        "ratio_fed": pack["weights_bytes"] / fed["bytes"],
         "ratio_bar": model.bar,
         "curves": curves,
     }
+
+
+def _smallest(points: list[dict[str, Any]], method: str, loss: float) -> dict[str, Any]:
+    held = [each for each in points if each["method"] == method and each["drop"] <= loss]
+    return min(held, key=lambda each: int(each["bytes"]))
 
 
 def regrow(command: str, *words: str) -> dict[str, Any]:
@@ -134,19 +141,24 @@ def regrow(command: str, *words: str) -> dict[str, Any]:
 
 
 def show(results: list[dict[str, Any]]) -> None:
-    columns = "model", "samples", "nncodec", "its loss", "regrow", "its loss", "ratio", "bar"
+    columns = "model", "samples", "nncodec", "bytes", "its loss", "regrow", "its loss", "ratio", "bar"
     rows = [
         (
             each["model"],
             each["samples"],
-            f"{each['nncodec']['bytes']:,}",
-            _loss(each["nncodec"]),
+            how,
+            f"{each[peer]['bytes']:,}",
+            _loss(each[peer]),
             f"{each['regrow']['weights_bytes']:,}",
             _loss(each["regrow"]),
-            f"{each['ratio']:.2f}",
-            f"{each['ratio_bar']:.2f}",
+            f"{each[ratio]:.2f}",
+            bar and f"{each[bar]:.2f}",
         )
         for each in results
+        for how, peer, ratio, bar in (
+            ("its own", "nncodec", "ratio", "ratio_bar"),
+            ("fed", "nncodec_fed", "ratio_fed", ""),
+        )
     ]
     console.show_table("bytes of the weights at the loss allowed, regrow beside nncodec", columns, rows)
 

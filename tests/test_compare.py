@@ -5,7 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from regrow.pack import USE_LITERT
 from regrow_host import cli, nncodec, tflite
+from regrow_host.judge import divergence
+from regrow_host.layers import Network
+from regrow_host.rounding import Rounding
+from regrow_host.runner import Runner
 
 DEMO = Path(__file__).parents[1] / "demo"
 MODEL, EVAL = DEMO / "digits.tflite", DEMO / "digits_eval.npz"
@@ -50,6 +55,23 @@ def test_settings_of_nncodec_follow_the_weights() -> None:
     assert 2.0 ** (qps[0] / 4) < spread / 10
     assert spread < 2.0 ** (qps[-1] / 4) < 4 * spread
     assert any("qp_per_tensor" in setting for setting in settings)
+
+
+def test_biases_make_up_for_other_weights() -> None:
+    """What coarse weights do to the mean outputs is undone, so that nncodec gets regrow's bias correction."""
+    with np.load(EVAL) as file:
+        x = file["x"][:200].astype(np.float32).reshape(200, *Runner(MODEL.read_bytes()).input_shape)
+    network = Network.of(USE_LITERT, tflite.to_float32(tflite.read(MODEL.read_bytes())))
+    coarse = {
+        each.number: np.floor(each.values / (step := each.values.std() / 4)).astype(np.float32) * step
+        for each in tflite.weight_tensors(tflite.read(network.data))
+    }
+    before = Runner(network.data)(x)
+    shifts = Rounding(network.data, x, [], "top1", aware=True).shifts(coarse)
+    plain, corrected = (
+        divergence("top1", before, Runner(network.with_values(coarse, each))(x)) for each in ({}, shifts)
+    )
+    assert corrected < plain / 2
 
 
 def test_a_python_without_nncodec(tmp_path: Path) -> None:

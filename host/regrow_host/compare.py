@@ -73,15 +73,19 @@ def compare(args: argparse.Namespace) -> dict[str, Any]:
 
 def _contenders(work: Job, python: Path) -> Iterator[Contender]:
     yield from contenders.files(work)
-    yield from contenders.codecs(work)
+    auto = contenders.curve(work)
+    yield from contenders.codecs(work, auto)
     if not nncodec.available(python):
         console.note("nncodec is not installed: name an interpreter that has it by --nncodec")
         return
     with console.progress() as bar:
         task = bar.add_task("trying what nncodec can be set to", total=None)
-        yield from contenders.coded_by_nncodec(
-            work, python, lambda done, total: bar.update(task, completed=done, total=total)
-        )
+
+        def step(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        yield from contenders.coded_by_nncodec(work, python, step)
+        yield from contenders.fed_to_nncodec(work, auto, python, step)
 
 
 def _show(result: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """What `regrow compare` sets side by side: ways to make a model small, each with the network that is left."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,13 +9,14 @@ import zstandard
 from numpy.typing import NDArray
 from regrow.pack import USE_LITERT
 
-from regrow_host import executors, nncodec, plans, quantize, tflite
+from regrow_host import executors, nncodec, plans, quantize, segments, tflite
 from regrow_host.encode import central
 from regrow_host.job import Job, Plan
 from regrow_host.judge import divergence
 from regrow_host.layers import Network
-from regrow_host.options import Way
+from regrow_host.options import Option, Way
 from regrow_host.plans import Planner
+from regrow_host.rounding import Rounding
 from regrow_host.runner import Runner
 
 Floats = NDArray[np.float32]
@@ -23,6 +24,7 @@ Floats = NDArray[np.float32]
 ZSTD_LEVEL = 19
 CENTRAL_BATCHES = 2, 4, 8, 16, 32, 128
 RESTORATIONS = {"uniform": central.UNIFORM, "mean": central.MEAN}
+FED = "nncodec, regrow's steps and biases"
 AI_EDGE_RECIPES = {
     "int8 weights": "dynamic_wi8_afp32",
     "int4 weights": "weight_only_wi4_afp32",
@@ -88,12 +90,17 @@ def _ai_edge(model: bytes) -> Iterator[tuple[str, bytes]]:
             yield name, bytes(result.quantized_model)
 
 
-def codecs(work: Job) -> Iterator[Contender]:
-    """regrow's own, from few bytes to many: `auto`, and `central` of all layers, restored by both ways."""
-    planner = Planner(work, plans.select(work, "all"))
+def curve(work: Job) -> list[Plan]:
+    """regrow's `auto`, from few bytes to many."""
     with executors.open_executor("processes" if work.heavy else "here") as executor:
-        for plan in planner.curve(executor):
-            yield _grown("regrow auto", plan, work)
+        return list(Planner(work, plans.select(work, "all")).curve(executor))
+
+
+def codecs(work: Job, auto: Sequence[Plan]) -> Iterator[Contender]:
+    """regrow's own: the plans of `auto`, and `central` of all layers, restored by both ways."""
+    for plan in auto:
+        yield _grown("regrow auto", plan, work)
+    planner = Planner(work, plans.select(work, "all"))
     for name, restoration in RESTORATIONS.items():
         for batch_size in CENTRAL_BATCHES:
             plan = planner.central(Way(central.BATCH, restoration, seed=work.seed), batch_size)
@@ -121,5 +128,39 @@ def coded_by_nncodec(work: Job, python: Path, step: Callable[[int, int], None]) 
         after = Runner(network.with_values(values))(work.calibration)
         return divergence(work.searching.metric, before, after)
 
-    for coded, _ in nncodec.best(python, tflite.weight_tensors(tflite.read(network.data)), damage, step):
+    weights = tflite.weight_tensors(tflite.read(network.data))
+    for coded, _ in nncodec.best(python, weights, damage, step):
         yield Contender("nncodec", coded.label, coded.size, network.with_values(coded.values))
+
+
+def fed_to_nncodec(
+    work: Job, plans: Sequence[Plan], python: Path, step: Callable[[int, int], None]
+) -> Iterator[Contender]:
+    """The same where nncodec is told the steps of regrow's `plans`, and its biases are corrected as theirs.
+
+    So all that differs is how levels are chosen and coded.
+    """
+    model = tflite.read(work.source)
+    if tflite.precision(model) == "int8" or not segments.divisible(model):
+        return
+    network = Network.of(USE_LITERT, tflite.to_float32(model))
+    rounding = Rounding(network.data, work.calibration, work.layers, work.searching.metric, aware=True)
+    before = Runner(network.data)(work.calibration)
+
+    def corrected(values: Mapping[int, Floats]) -> bytes:
+        return network.with_values(values, rounding.shifts(values))
+
+    def damage(values: Mapping[int, Floats]) -> float:
+        return divergence(work.searching.metric, before, Runner(corrected(values))(work.calibration))
+
+    weights = tflite.weight_tensors(tflite.read(network.data))
+    steps = [{number: _steps(option) for number, option in plan.chosen.items()} for plan in plans]
+    for coded, _ in nncodec.fed(python, weights, steps, damage, step):
+        yield Contender(FED, coded.label, coded.size, corrected(coded.values))
+
+
+def _steps(option: Option) -> Floats:
+    """Those of its levels; of floats, that of 8 bits."""
+    if option.codec == "grid" and option.scales is not None:
+        return option.scales
+    return np.array([np.abs(option.values).max() / 127 or 1], np.float32)

@@ -125,10 +125,20 @@ def fit(values: Doubles, step: float, source: Floats, now: Floats, *, biased: bo
     # The least squares fit of the source's inputs by the present ones, nearly the identity.
     fitted = np.linalg.solve(square + RIDGE * unit, (cross + RIDGE * unit).transpose(0, 2, 1))
     levels = _round(grouped @ fitted.transpose(0, 2, 1), step, square + DAMPING * unit)
-    shift = np.zeros(len(values))
-    if biased:
-        shift = (grouped @ before[:, :, None] - step * levels @ after[:, :, None]).reshape(-1)
+    shift = _shift(grouped, step * levels, before, after) if biased else np.zeros(len(values))
     return Rounded(levels.reshape(values.shape).astype(np.int8), shift)
+
+
+def shift(values: Doubles, changed: Doubles, source: Floats, now: Floats) -> Doubles:
+    """What a bias must gain for `changed` rows to give on `now` the mean outputs of `values` on `source`."""
+    groups, _, k = now.shape
+    means = source.mean(axis=1, dtype=np.float64), now.mean(axis=1, dtype=np.float64)
+    return _shift(values.reshape(groups, -1, k), changed.reshape(groups, -1, k), *means)
+
+
+def _shift(values: Doubles, changed: Doubles, before: Doubles, after: Doubles) -> Doubles:
+    """The same of rows (groups, rows, k) and the means (groups, k) of their inputs."""
+    return np.asarray((values @ before[:, :, None] - changed @ after[:, :, None]).reshape(-1))
 
 
 def plain(values: Doubles, step: float) -> Rounded:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from regrow_host import tflite
-from regrow_host.options import Floats, Option
+from regrow_host.options import Doubles, Floats, Option
 from regrow_host.tflite import NewWeights
 
 INTEGERS = "int8", "uint8"
@@ -44,7 +44,11 @@ class Network:
                 weights[index] = NewWeights(option.levels, option.scales, option.shift)
         return tflite.with_weights(self.data, weights) if weights else self.data
 
-    def with_values(self, values: Mapping[int, Floats]) -> bytes:
-        """The `.tflite` of a float network with other weights, by number."""
-        weights = {self.tensors[number][0]: NewWeights(each) for number, each in values.items()}
+    def with_values(self, values: Mapping[int, Floats], shifts: Mapping[int, Doubles] | None = None) -> bytes:
+        """The `.tflite` of a float network with other weights, by number, and what their biases gain."""
+        gains = shifts or {}
+        weights = {
+            self.tensors[number][0]: NewWeights(each, shift=gains.get(number))
+            for number, each in values.items()
+        }
         return tflite.with_weights(self.data, weights)

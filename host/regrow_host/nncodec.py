@@ -9,7 +9,8 @@ import os
 import subprocess
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,6 +31,13 @@ STEPS_PER_OCTAVE = 4
 SPACING = 2
 FIRST_FINER = 0, 8, 16, 24
 """By how many steps of qp the first layer's may be finer: its weights may be small."""
+
+FED: Sequence[Setting] = [
+    {"qp": qp, "use_dq": dependent, "opt_qp": False, "row_skipping": False}
+    for dependent, lowest in ((True, -6), (False, -3))
+    for qp in range(lowest, lowest + 8, 2)
+]
+"""What is tried where steps are given. qp 0 is a step of 1; dependent quantization takes smaller ones."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,54 @@ def best(
     total = len(coarse) + len(finer)
     found += _coded(python, weights, finer, damage, lambda done: step(len(coarse) + done, total))
     return _front(found)
+
+
+def fed(
+    python: Path,
+    weights: Sequence[WeightTensor],
+    steps: Sequence[Mapping[int, Floats]],
+    damage: Callable[[Mapping[int, Floats]], float],
+    step: Callable[[int, int], None],
+) -> list[tuple[Coded, float]]:
+    """The same, where tensors have the steps of others, each time (1,) or (channels,) by number.
+
+    The weights go in as multiples of them, so that one qp serves all tensors; the steps are not counted.
+    """
+    found: list[tuple[Coded, float]] = []
+    for each in steps:
+        shown = partial(_later, step, len(found), len(steps) * len(FED))
+        found += _coded_in_steps(python, weights, each, damage, shown)
+    return _front(found)
+
+
+def _later(step: Callable[[int, int], None], before: int, total: int, done: int) -> None:
+    step(before + done, total)
+
+
+def _coded_in_steps(
+    python: Path,
+    weights: Sequence[WeightTensor],
+    steps: Mapping[int, Floats],
+    damage: Callable[[Mapping[int, Floats]], float],
+    step: Callable[[int], None],
+) -> list[tuple[Coded, float]]:
+    units = {each.number: _along(each, steps[each.number]) for each in weights}
+
+    def real(values: Mapping[int, Floats]) -> dict[int, Floats]:
+        return {number: value * units[number] for number, value in values.items()}
+
+    multiples = [replace(each, values=each.values / units[each.number]) for each in weights]
+    coded = _coded(python, multiples, FED, lambda values: damage(real(values)), step)
+    return [(replace(each, values=real(each.values)), moved) for each, moved in coded]
+
+
+def _along(weights: WeightTensor, steps: Floats) -> Floats:
+    """The step of each weight, in the tensor's shape."""
+    along = steps if steps.size == 1 else steps[:, None]
+    whole = np.broadcast_to(
+        along, (weights.count // weights.channels // weights.inner, weights.channels, weights.inner)
+    )
+    return np.asarray(whole.reshape(weights.shape), np.float32)
 
 
 def settings(weights: Sequence[WeightTensor]) -> list[Setting]:

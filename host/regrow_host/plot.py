@@ -26,6 +26,7 @@ COLOURS = {
     "central, uniform": "C4",
     "central, mean": "C6",
     "nncodec": "C7",
+    "nncodec, regrow's steps and biases": "C8",
 }
 KINDS = ".svg", ".png", ".pdf"
 MOST_DROP = 10.0

@@ -85,6 +85,25 @@ class Rounding:
             now = self._segments.step(number, now, changed)
         return found
 
+    def shifts(self, values: Mapping[int, Floats]) -> dict[int, Doubles]:
+        """What a float network's biases gain to keep mean outputs where all layers have other values."""
+        model = self._segments.model
+        found: dict[int, Doubles] = {}
+        changed: dict[int, Tensor] = {}
+        source = now = self._begin
+        for number, weights in enumerate(self._segments.layers):
+            before, after = self._patches(number, source), self._patches(number, now)
+            if before is not None and after is not None and tflite.bias_of(model, weights) >= 0:
+                old, new = (
+                    gptq.rows(each.astype(np.float64), weights) for each in (weights.values, values[number])
+                )
+                found[number] = gptq.shift(old, new, before, after)
+            new_weights = NewWeights(values[number], shift=found.get(number))
+            changed |= tflite.changed(model, [weights], {weights.tensor: new_weights})
+            source = self._segments.step(number, source, {})
+            now = self._segments.step(number, now, changed)
+        return found
+
     def candidates(self, others: Mapping[int, Sequence[Option]]) -> dict[int, list[Candidate]]:
         """Per layer of `others` its steps and the others, each with the damage that it alone does."""
         found: dict[int, list[Candidate]] = {}
