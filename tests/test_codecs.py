@@ -147,6 +147,36 @@ def test_grid_in_groups_of_stripes(stripe: int, monkeypatch: pytest.MonkeyPatch)
         assert (levels_of(weights_of(part)) == levels).all()
 
 
+def test_grid_tensors_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever models they have, tensors that are decoded together grow what each grows by itself."""
+    random = np.random.default_rng(4)
+    near, far = Neighbour(1, 40), Context(1, 2, 9)
+    models = [
+        Model(0, 128, 40, 4, 300),
+        Model(2, 128, 30, 3, 64, (near,)),
+        Model(-1, 128, 50, 5, 100, (near, Neighbour(100, 9), Neighbour(250, -7))),
+        Model(1, 128, 45, 2, 2000, (), (far,), 3, 70),
+        Model(0, 128, 35, 6, 128, (Neighbour(128, 20),), (Context(128, 1, 5), far), 4, 60),
+    ]
+    tensors = [
+        (np.rint(random.laplace(0, 2, 500 + 137 * number)).astype(np.int8), model)
+        for number, model in enumerate(models * 4)
+    ]
+    parts = [grid.encode(levels, ONE, model=model) for levels, model in tensors]
+    for step in (0, 40, 1 << 20):  # all in lock-step, some, none
+        monkeypatch.setattr("regrow.codecs.gridstripes._STEP", step)
+        monkeypatch.setattr("regrow.codecs.grid._GROUP", 700)
+        grown = [*map(weights_of, parts), weights_of(raw.encode(tensors[0][0], ONE))]
+        Weights.decode_ahead(grown)
+        for weights, (levels, _) in zip(grown, [*tensors, tensors[0]], strict=True):
+            start = np.empty(9, np.int8)
+            weights.read_levels(start)
+            Weights.decode_ahead([weights])
+            rest = np.empty(levels.size - 9, np.int8)
+            weights.read_levels(rest)
+            assert (np.concatenate([start, rest]) == levels).all()
+
+
 @given(levels_arrays, st.integers(1, 5), st.integers(1, 9))
 def test_raw_levels(levels: np.ndarray, channels: int, inner: int) -> None:
     part = raw.encode(levels, np.geomspace(1e-9, 1e9, channels).astype(np.float32), inner)

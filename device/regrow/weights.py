@@ -1,6 +1,6 @@
 """Weights parts: grow a tensor's weights in order, tile by tile."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, TypeVar
 
 import numpy as np
@@ -56,6 +56,15 @@ class Weights:
         """Go back to weight 0."""
         self._decoder.rewind()
         self._index = 0
+
+    @staticmethod
+    def decode_ahead(weights: "Iterable[Weights]") -> None:
+        """Decode the next levels of all side by side, which small tensors gain by; they wait to be read.
+
+        Of a tensor up to 2^18 weights. Raises PackError for bad bytes.
+        """
+        decoders = [each._decoder for each in weights]
+        grid.decode_ahead([each for each in decoders if isinstance(each, grid.Decoder)])
 
     def _tiles(self, out: npt.NDArray[_Scalar]) -> Iterator[tuple[int, npt.NDArray[Any]]]:
         if out.size > self.count - self._index:

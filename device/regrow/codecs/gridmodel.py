@@ -39,7 +39,11 @@ LARGEST_SIZE = 1023
 CLASSES = 16
 PHASES = 4
 
+HALF_OCTAVES = 32
+"""Of numbers below 2^16."""
+
 _GRID = 512
+_MANTISSAS = np.array(MANTISSAS)
 Numbers = npt.NDArray[np.int64]
 
 
@@ -126,17 +130,23 @@ class Model:
         """What `first_size` adds to 16 times the expected size."""
         return (16 - sum(each.weight for each in self.contexts)) * self.first_size
 
-    def classes(self) -> npt.NDArray[np.int64]:
-        """The class of every expected size below 2^16, times PHASES: half octaves around the first size."""
-        octaves = _half_octaves() - int(_half_octaves()[self.first_size])
-        return np.clip(octaves + CLASSES // 2, 0, CLASSES - 1) * PHASES
+    def classes(self) -> Numbers:
+        """The class of an expected size by its half octaves, counted around those of the first size."""
+        octaves = np.arange(HALF_OCTAVES) - int(half_octaves()[self.first_size])
+        return np.clip(octaves + CLASSES // 2, 0, CLASSES - 1)
 
     def below(self, row: int) -> Numbers:
         """Of residuals -reach to reach + 1 the frequencies before each; row: class * PHASES + phase + 2."""
-        exponent = self.spread
-        if self.contexts:
-            exponent = min(max(exponent + self.slope * (row // PHASES - CLASSES // 2), 0), 127)
-        return below(self.shape, exponent, row % PHASES - 2, self.reach)
+        exponent = int(self._exponents(np.array([row]))[0])
+        return _below_once(self.shape, exponent, row % PHASES - 2, self.reach)
+
+    def below_all(self, rows: Numbers) -> Numbers:
+        """The same of many rows, (rows, 2 * reach + 2)."""
+        return below(self.shape, self._exponents(rows)[:, None], rows[:, None] % PHASES - 2, self.reach)
+
+    def _exponents(self, rows: Numbers) -> Numbers:
+        slope = self.slope if self.contexts else 0
+        return np.clip(self.spread + slope * (rows // PHASES - CLASSES // 2), 0, 127)
 
 
 def _context(reader: Reader) -> Context:
@@ -145,11 +155,11 @@ def _context(reader: Reader) -> Context:
 
 
 @lru_cache(1)
-def _half_octaves() -> Numbers:
+def half_octaves() -> npt.NDArray[np.uint8]:
     """2 log2 of every number below 2^16, rounded down; 0 of 0."""
     numbers = np.arange(1 << 16)
     octaves = np.maximum(np.frexp(numbers)[1] - 1, 0)
-    return np.asarray(2 * octaves + (numbers >= 46341 >> (15 - octaves)), np.int64)
+    return np.asarray(2 * octaves + (numbers >= 46341 >> (15 - octaves)), np.uint8)
 
 
 @lru_cache(len(SHAPES))
@@ -165,16 +175,22 @@ def _half(shape: int) -> Numbers:
     return np.array([min((each << 6) // unit, 1 << 15) for each in sums])
 
 
-@lru_cache(4096)
-def below(shape: int, exponent: int, phase: int, reach: int) -> Numbers:
-    """As `Model.below`, of a spread of 2^(exponent/8 - 4) levels around a place phase / 4 off a level."""
+def below(shape: int, exponents: Numbers, phases: Numbers, reach: int) -> Numbers:
+    """As `Model.below`, (..., 2 * reach + 2), of spreads of 2^(exponent/8 - 4) levels around places that are
+    phase / 4 off a level, both (..., 1)."""
     residuals = np.arange(-reach, reach + 2)
-    places = 4 * residuals - 2 - phase
-    fine = np.abs(places) * MANTISSAS[exponent & 7] >> (4 + (exponent >> 3))
+    places = 4 * residuals - 2 - phases
+    fine = np.abs(places) * _MANTISSAS[exponents & 7] >> (4 + (exponents >> 3))
     half, at = _half(shape), np.minimum(fine >> 4, _GRID - 1)
     share = np.where(fine >> 4 < _GRID, half[at] + ((half[at + 1] - half[at]) * (fine & 15) >> 4), 1 << 15)
     share = (1 << 15) + np.sign(places) * share
-    below = residuals + reach + ((share * (TOTAL - 2 * reach - 1)) >> 16)
-    below[0], below[-1] = 0, TOTAL
-    below.flags.writeable = False
+    below: Numbers = residuals + reach + ((share * (TOTAL - 2 * reach - 1)) >> 16)
+    below[..., 0], below[..., -1] = 0, TOTAL
     return below
+
+
+@lru_cache(4096)
+def _below_once(shape: int, exponent: int, phase: int, reach: int) -> Numbers:
+    found = below(shape, np.array([exponent]), np.array([phase]), reach)
+    found.flags.writeable = False
+    return found

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 from regrow import codecs
-from regrow.codecs.grid import CODED, CONSTANT, LOW
+from regrow.codecs.grid import CODED, CONSTANT
 from regrow.codecs.gridmodel import (
     CLASSES,
     LARGEST_SIZE,
@@ -21,7 +21,9 @@ from regrow.codecs.gridmodel import (
     Model,
     Neighbour,
     Numbers,
+    half_octaves,
 )
+from regrow.codecs.gridstripes import LOW
 from regrow.errors import InputError
 
 from regrow_host.encode import weights_part
@@ -223,7 +225,13 @@ def _contexts(sizes: Numbers, shape: tuple[int, ...], model: Model) -> Iterator[
         contexts = tuple(replace(each, weight=weight) for each, weight in weights.items())
         candidate = replace(model, contexts=contexts)
         total = candidate.rest + sum(weight * averages[each] for each, weight in weights.items())
-        yield candidate, candidate.classes()[total >> 4]
+        yield candidate, _classes(total, candidate)
+
+
+def _classes(totals: Numbers | int, model: Model) -> Numbers:
+    """The classes of 16 times the expected sizes, times PHASES."""
+    classes: Numbers = model.classes()[half_octaves()[totals >> 4]] * PHASES
+    return classes
 
 
 def _count(rows: Numbers, residuals: Numbers, model: Model) -> Numbers:
@@ -319,7 +327,7 @@ def _code(levels: Numbers, model: Model) -> bytes:
         total = model.rest + sum(
             each.weight * _averages(sizes, each.distance, each.shift, model) for each in model.contexts
         )
-        rows = rows + model.classes()[total >> 4]
+        rows = rows + _classes(total, model)
     cumulative = np.array([model.below(row) for row in range(model.rows)])
     symbols = residuals + model.reach
     if symbols.min() < 0 or symbols.max() > 2 * model.reach:

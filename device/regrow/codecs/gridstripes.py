@@ -1,0 +1,402 @@
+"""Decoding stripes of codec grid: side by side, of several tensors at once.
+
+numpy takes a step of many stripes nearly as fast as a step of few, so all stripes go in lock-step, a weight
+each; the few that are left once the others have ended are decoded by plain integers, one after the other.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from regrow.codecs.gridmodel import (
+    CLASSES,
+    HALF_OCTAVES,
+    LARGEST_SIZE,
+    PHASES,
+    PRECISION,
+    TOTAL,
+    Model,
+    Numbers,
+    half_octaves,
+)
+from regrow.errors import PackError
+
+LOW = 1 << 14
+"""A stripe's state is at least this before and after every weight."""
+
+_NEAR, _FAR = 3, 2
+"""The most neighbours and contexts of a model."""
+
+_STEP = 40
+"""What a step takes in numpy, in units of what plain integers take for a weight that nothing predicts."""
+
+_PLAIN = 2
+"""Phase + 2 of a level that nothing predicts."""
+
+_0, _1, _2, _3, _4, _6, _8, _16 = map(np.array, (0, 1, 2, 3, 4, 6, 8, 16))
+_255, _LOW, _MASK, _PRECISION, _LARGEST_SIZE = map(np.array, (255, LOW, TOTAL - 1, PRECISION, LARGEST_SIZE))
+"""Arrays, because numpy takes a third longer for plain integers."""
+
+Cells = npt.NDArray[np.int32]
+
+
+class Tables:
+    """The code of a model's residuals, made when it is first needed.
+
+    Symbols count the residuals of a row; a row is class * phases + phase, and models without neighbours have
+    one phase only, those without contexts one class.
+    """
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.phases = np.arange(PHASES) if model.neighbours else np.array([_PLAIN])
+        self.classes = np.arange(CLASSES) if model.contexts else np.array([CLASSES // 2])
+        self._rows: dict[int, tuple[memoryview, list[int]]] = {}
+        self._whole: tuple[npt.NDArray[np.int16], Numbers] | None = None
+
+    def row(self, number: int) -> tuple[memoryview, list[int]]:
+        """Of class * PHASES + phase + 2: the symbol of each slot, and the slots below each symbol."""
+        if number not in self._rows:
+            below = self.model.below(number)
+            symbols = np.repeat(np.arange(below.size - 1, dtype=np.int16), np.diff(below))
+            self._rows[number] = symbols.data, below.tolist()
+        return self._rows[number]
+
+    def whole(self) -> tuple[npt.NDArray[np.int16], Numbers]:
+        """Of all rows: the symbol of row * TOTAL + slot, counted through; per row the slots below each."""
+        if self._whole is None:
+            rows = self.classes[:, None] * PHASES + self.phases
+            below = self.model.below_all(rows.ravel())
+            sizes = np.diff(below, axis=1)
+            symbols = np.repeat(np.arange(sizes.size, dtype=np.int16), sizes.ravel())
+            self._whole = symbols, below
+        return self._whole
+
+    def starts(self) -> Numbers:
+        """Where in `whole` phase 0 begins, or would, for each count of half octaves of the expected size."""
+        model = self.model
+        classes = model.classes() if model.contexts else np.zeros(HALF_OCTAVES, np.int64)
+        return (classes * self.phases.size - (0 if model.neighbours else _PLAIN)) * TOTAL
+
+
+@dataclass(frozen=True)
+class Group:
+    """Stripes of one tensor, from number `first` on, with `count` weights.
+
+    `past` (1 + contexts, farthest): levels less the centre, and each context's averages, of the weights
+    before them. `words` per stripe, all in `code`.
+    """
+
+    model: Model
+    tables: Tables
+    first: int
+    count: int
+    past: Cells
+    states: list[int]
+    words: list[int]
+    code: bytes
+
+    @property
+    def planes(self) -> int:
+        return len(self.past)
+
+    @property
+    def width(self) -> int:
+        return self.model.farthest + self.count
+
+
+class Stripes:
+    """The stripes of several groups, each a lane.
+
+    `_cells` holds per group the planes of `Group.past`, each followed by the weights of the group; before
+    them stands a 0 and per group its first size, where lanes look that have nothing in sight yet.
+    """
+
+    def __init__(self, groups: Sequence[Group]) -> None:
+        self._groups = groups
+        bases, end = [], 1 + len(groups)
+        for each in groups:
+            bases.append(end)
+            end += each.planes * each.width
+        self._bases = bases
+        self._cells = np.zeros(end, np.int32)
+        for number, group in enumerate(groups):
+            self._cells[1 + number] = group.model.first_size
+            self.cells_of(number)[:, : group.model.farthest] = group.past
+        longest = max(each.model.stripe for each in groups)  # what a broken code may read beyond its end
+        code = b"".join([*(each.code for each in groups), bytes(2 * longest)])
+        self._words = np.frombuffer(code, "<u2").astype(np.int64)
+        self._lanes = _Lanes(groups, bases)
+
+    def cells_of(self, number: int) -> Cells:
+        """(1 + contexts, farthest + weights): a group's levels less the centre, each context's averages."""
+        group, base = self._groups[number], self._bases[number]
+        return self._cells[base : base + group.planes * group.width].reshape(group.planes, group.width)
+
+    def decode(self) -> None:
+        """Raises PackError unless every stripe ends where its code ends."""
+        lanes = self._lanes
+        code: _Code | None = None
+        for step, stop in lanes.spans():
+            left = (lanes.stops > step).nonzero()[0]
+            if lanes.prices[left].sum() < _STEP:
+                for lane in left.tolist():
+                    self._singly(lane, max(0, step - int(lanes.delays[lane])))
+                break
+            code = code or _Code(self._groups)
+            self._together(code, step, stop)
+        if (lanes.states != LOW).any() or (lanes.places != lanes.ends).any():
+            raise PackError("a stripe of grid weights does not end where its code ends")
+
+    def _together(self, code: "_Code", step: int, stop: int) -> None:
+        """Steps from `step` to `stop`, between which no lane starts, ends or gets something in sight."""
+        lanes, cells = self._lanes, self._cells
+        active = ((lanes.delays <= step) & (step < lanes.stops)).nonzero()[0]
+        group = lanes.groups[active]
+        near, far = int(code.near[group].max()), int(code.far[group].max())
+        column = step - lanes.delays[active]
+        here = lanes.origins[active] + column
+        used = [*range(near), *range(_NEAR, _NEAR + far)]
+        seen = (column >= lanes.across[used][:, active]) & lanes.reached[used][:, active]
+        look = np.where(seen, here + lanes.offsets[used][:, active], lanes.blanks[used][:, active])
+        seen = seen.astype(np.int64)
+        weights, shifts, rest = code.weights[used][:, group], code.shifts[:far, group], code.rest[group]
+        states, places = lanes.states[active], lanes.places[active]
+        first_symbols, lifts = code.first_symbols[group], code.lifts[group]
+        octaves = HALF_OCTAVES * group
+        starts = code.starts[octaves]
+        # Levels come last: where a group has fewer contexts they overwrite what others need.
+        puts = here + np.concatenate([code.planes[:far, group], np.zeros((1, active.size), np.int64)])
+        made = np.empty((1 + far, active.size), np.int32)
+        expected = level = np.zeros(active.size, np.int64)
+        phase = np.full(active.size, _PLAIN << PRECISION)
+        for _ in range(stop - step):
+            found = cells.take(look)
+            products = found * weights
+            if near:
+                expected = _sum(products[:near]) + _8
+                expected >>= _4
+                level = expected + _2
+                phase = (level & _3) << _PRECISION
+                level >>= _2
+            if far:
+                total = _sum(products[near:]) + rest
+                total >>= _4
+                starts = code.starts.take(code.octaves.take(total) + octaves)
+            symbols = code.draw(states, places, self._words, starts + phase, first_symbols)
+            level = code.residuals.take(symbols) + level
+            level &= _255
+            level -= lifts
+            made[far] = level
+            if far:
+                level <<= _2
+                level -= expected
+                size = np.minimum(np.abs(level), _LARGEST_SIZE)
+                size <<= _6
+                before = found[near:]
+                made[:far] = before + ((size - before) >> shifts)
+            if not near:
+                level = _0
+            cells[puts] = made
+            puts += _1
+            look += seen
+        lanes.states[active], lanes.places[active] = states, places
+
+    def _singly(self, lane: int, column: int) -> None:
+        """The weights of a lane from a column on, one after the other."""
+        model = self._groups[self._lanes.groups[lane]].model
+        if model.neighbours or model.contexts:
+            self._predicted(lane, column)
+        else:
+            self._plainly(lane, column)
+
+    def _plainly(self, lane: int, column: int) -> None:
+        """As `_singly`, where nothing predicts."""
+        lanes, words = self._lanes, self._words.data
+        group = self._groups[lanes.groups[lane]]
+        start, length = int(lanes.origins[lane]), int(lanes.stops[lane] - lanes.delays[lane])
+        state, place = int(lanes.states[lane]), int(lanes.places[lane])
+        symbols, below = group.tables.row(_PLAIN)
+        sizes = [after - before for before, after in pairwise(below)]
+        mask, found = TOTAL - 1, []
+        for _ in range(length - column):
+            slot = state & mask
+            symbol = symbols[slot]
+            state = sizes[symbol] * (state >> PRECISION) + slot - below[symbol]
+            if state < LOW:
+                state = state << 16 | words[place]
+                place += 1
+            found.append(symbol)
+        lift = group.model.centre + 128
+        levels = (np.array(found) - group.model.reach + lift & 255) - lift
+        self._cells[start + column : start + length] = levels
+        lanes.states[lane], lanes.places[lane] = state, place
+
+    def _predicted(self, lane: int, column: int) -> None:
+        """As `_singly`, where neighbours or contexts do."""
+        lanes, cells, words = self._lanes, self._cells.data, self._words.data
+        group = self._groups[lanes.groups[lane]]
+        model, tables, mask = group.model, group.tables, TOTAL - 1
+        start, length = int(lanes.origins[lane]), int(lanes.stops[lane] - lanes.delays[lane])
+        state, place = int(lanes.states[lane]), int(lanes.places[lane])
+        since = np.where(lanes.reached[:, lane], start + lanes.across[:, lane], start + length).tolist()
+        offsets = lanes.offsets[:, lane].tolist()
+        near = [(*each, one.weight) for *each, one in zip(since, offsets, model.neighbours, strict=False)]
+        far = [
+            (*each, one.weight, one.shift, plane * group.width)
+            for plane, (*each, one) in enumerate(
+                zip(since[_NEAR:], offsets[_NEAR:], model.contexts, strict=False), 1
+            )
+        ]
+        octaves, classes = half_octaves().data, (model.classes() * PHASES).tolist()
+        lift, first, rest = model.centre + 128, model.first_size, model.rest
+        shift = lift - model.reach
+        expected = nearest = 0
+        for i in range(start + column, start + length):
+            if near:
+                expected = 8
+                for there, offset, weight in near:
+                    if i >= there:
+                        expected += weight * cells[i + offset]
+                expected >>= 4
+                nearest = (expected + 2) >> 2
+            if far:
+                total, before = rest, []
+                for there, offset, weight, _, _ in far:
+                    average = cells[i + offset] if i >= there else first
+                    before.append(average)
+                    total += weight * average
+                row = classes[octaves[total >> 4]] + (expected + 2 & 3)
+            else:
+                row = expected + 2 & 3
+            symbols, below = tables.row(row)
+            slot = state & mask
+            symbol = symbols[slot]
+            low = below[symbol]
+            state = (below[symbol + 1] - low) * (state >> PRECISION) + slot - low
+            if state < LOW:
+                state = state << 16 | words[place]
+                place += 1
+            cells[i] = value = (nearest + symbol + shift & 255) - lift
+            if far:
+                size = min(abs(4 * value - expected), LARGEST_SIZE) << 6
+                for average, (_, _, _, speed, plane) in zip(before, far, strict=True):
+                    cells[i + plane] = average + ((size - average) >> speed)
+        lanes.states[lane], lanes.places[lane] = state, place
+
+
+class _Lanes:
+    """Per lane: its group, its code, when it runs, and what it looks back at.
+
+    A lane starts at step `delays` and ends before `stops`; `origins` is the cell of its first weight. Of each
+    neighbour and then of each context it sees something from column `across` on, if it is `reached` at all:
+    the cell `offsets` from its own. Until then it looks at the cell `blanks`.
+    """
+
+    def __init__(self, groups: Sequence[Group], bases: Sequence[int]) -> None:
+        counts = [len(each.states) for each in groups]
+        self.groups = np.repeat(np.arange(len(groups)), counts)
+        self.states = np.array([state for each in groups for state in each.states], np.int64)
+        words = np.array([count for each in groups for count in each.words], np.int64)
+        self.ends = np.cumsum(words)
+        self.places = self.ends - words
+        size = self.groups.size
+        self.delays, self.origins, self.prices = (np.zeros(size, np.int64) for _ in range(3))
+        self.stops = np.zeros(size, np.int64)
+        self.across, self.offsets, self.blanks = (np.zeros((_NEAR + _FAR, size), np.int64) for _ in range(3))
+        self.reached = np.zeros((_NEAR + _FAR, size), bool)
+        end = 0
+        for number, (group, base, count) in enumerate(zip(groups, bases, counts, strict=True)):
+            self._fill(slice(end, end + count), number, group, base)
+            end += count
+
+    def _fill(self, lanes: slice, number: int, group: Group, base: int) -> None:
+        model, stripe = group.model, group.model.stripe
+        order = np.arange(lanes.stop - lanes.start)
+        looks = [(row, each.distance, 0) for row, each in enumerate(model.neighbours)]
+        looks += [
+            (_NEAR + row, each.distance, (1 + row) * group.width) for row, each in enumerate(model.contexts)
+        ]
+        self.blanks[_NEAR:, lanes] = 1 + number
+        for row, distance, plane in looks:
+            over, self.across[row, lanes] = divmod(distance, stripe)
+            self.offsets[row, lanes] = plane - distance
+            self.reached[row, lanes] = group.first + order >= over
+        # A weight that the same column of a stripe before helps to predict comes a step after it.
+        behind = [distance // stripe for _, distance, _ in looks if distance % stripe == 0]
+        self.delays[lanes] = order // min(behind) if behind else 0
+        self.stops[lanes] = self.delays[lanes] + np.minimum(stripe, group.count - order * stripe)
+        self.origins[lanes] = base + model.farthest + order * stripe
+        self.prices[lanes] = 1 + len(model.neighbours) + 2 * len(model.contexts)
+
+    def spans(self) -> Iterator[tuple[int, int]]:
+        """The steps between which no lane starts, ends or gets something in sight."""
+        seen = (self.delays + self.across)[self.reached & (self.across < self.stops - self.delays)]
+        times = np.unique(np.concatenate([self.delays, self.stops, seen])).tolist()
+        return pairwise(times)
+
+
+class _Code:
+    """What groups need to decode in lock-step, one behind the other: `starts` of their rows in `symbols`, and
+    of each symbol its size in slots, the slots below it, and its residual + centre + 128."""
+
+    def __init__(self, groups: Sequence[Group]) -> None:
+        symbols, sizes, below, residuals, starts = [], [], [], [], []
+        rows = first = 0
+        self.first_symbols, self.lifts, self.rest = (np.zeros(len(groups), np.int64) for _ in range(3))
+        self.near, self.far = (np.zeros(len(groups), np.int64) for _ in range(2))
+        self.weights = np.zeros((_NEAR + _FAR, len(groups)), np.int32)
+        self.shifts, self.planes = (np.zeros((_FAR, len(groups)), np.int64) for _ in range(2))
+        for number, group in enumerate(groups):
+            model = group.model
+            own, slots = group.tables.whole()
+            symbols.append(own)
+            sizes.append(np.diff(slots, axis=1).ravel())
+            below.append(slots[:, :-1].ravel())
+            self.lifts[number] = model.centre + 128
+            residuals.append(
+                np.tile(np.arange(-model.reach, model.reach + 1), len(slots)) + self.lifts[number]
+            )
+            starts.append(group.tables.starts() + rows * TOTAL)
+            self.first_symbols[number] = first
+            rows += len(slots)
+            first += sizes[-1].size
+            self.near[number], self.far[number] = len(model.neighbours), len(model.contexts)
+            if model.contexts:
+                self.rest[number] = model.rest
+            for row, near in enumerate(model.neighbours):
+                self.weights[row, number] = near.weight
+            for row, each in enumerate(model.contexts):
+                self.weights[_NEAR + row, number] = each.weight
+                self.shifts[row, number] = each.shift
+                self.planes[row, number] = (1 + row) * group.width
+        self.symbols, self.sizes, self.below, self.residuals, self.starts = map(
+            np.concatenate, (symbols, sizes, below, residuals, starts)
+        )
+        self.octaves = half_octaves()
+
+    def draw(
+        self, states: Numbers, places: Numbers, words: Numbers, starts: Numbers, first_symbols: Numbers
+    ) -> Numbers:
+        """The next symbols of lanes whose rows start there; states and places go on."""
+        slots = states & _MASK
+        symbols: Numbers = self.symbols.take(starts + slots) + first_symbols
+        states >>= _PRECISION
+        states *= self.sizes.take(symbols)
+        states += slots
+        states -= self.below.take(symbols)
+        thirsty = states < _LOW
+        np.copyto(states, states << _16 | words.take(places), where=thirsty)
+        places += thirsty
+        return symbols
+
+
+def _sum(rows: Numbers) -> Numbers:
+    """Of few rows, for which numpy's own takes longer."""
+    total: Numbers = rows[0]
+    for row in rows[1:]:
+        total = total + row
+    return total
