@@ -429,7 +429,9 @@ def test_sums_of_products_stay_within_32_bits(form: str, weight_zero: int) -> No
             sums = len(tile) + -len(tile) % 8
             work = tile + bytes(sums - len(tile) + 40 + 16 * terms)
             sizes = (1, 1, terms, 1, 1, 8, 1, 1, 1, 1, 1, 1, 0, 0, zero, low, 255, 7)
-            p = array("i", (0, terms, *sizes, terms, terms, 1, lists, once, subtracted, 8, size, sums, 0))
+            p = array(
+                "i", (0, terms, *sizes, terms, terms, 1, lists, once, subtracted, 8, size, sums, 0, 0, 0)
+            )
             groups, width = {"rows": (8, 1), "sparse": (8, 8)}.get(form, (1, 8))
             accumulate(0, work, arena, 0, work, p, sums, 1, groups, 0)
             finish(0, work, work, arena, p, sums, terms, 1, 8, width)

@@ -1,6 +1,7 @@
 """Weights of 8 bits, the eight of a group's channels side by side: an input is loaded once for them all.
 
 Where inputs are often zero, those of a position that are not are listed first, and all groups walk the list.
+A layer of one position lists and sums its inputs for the first tile, and keeps that for the others.
 """
 
 import micropython
@@ -32,6 +33,7 @@ def accumulate(  # noqa: PLR0912, PLR0915 (a call per part would cost more than 
     sums = ptr32(uint(tile) + sums_at)
     length = p[21]
     lists = p[23] & 4
+    kept = p[23] & 8
     step = length
     jump = 0
     across = 0
@@ -42,7 +44,7 @@ def accumulate(  # noqa: PLR0912, PLR0915 (a call per part would cost more than 
         across = p[6] - (first - y * p[6])
         place += y * (p[10] * p[3] * p[4]) + (p[6] - across) * step
     start = ptr8(uint(columns) + place)
-    listed = ptr32(uint(sums) + p[22] * (4 + (groups << 5)))
+    listed = ptr32(uint(sums) + p[22] * (4 + ((p[26] + 7) >> 3 << 5)))
     few = (length * 13) >> 4
     size = p[27]
     fours = length >> 2
@@ -50,7 +52,11 @@ def accumulate(  # noqa: PLR0912, PLR0915 (a call per part would cost more than 
     skipped = 0
     while positions:
         walked = 0
-        if lists:
+        if kept:
+            sums[0] = p[29]
+            walked = p[30]
+            skipped = p[31]
+        elif lists:
             # words of an input and, below it, of how many bytes into a group its weights are; branchless
             w = start
             words = listed
@@ -116,6 +122,9 @@ def accumulate(  # noqa: PLR0912, PLR0915 (a call per part would cost more than 
                 w = ptr8(uint(w) + 1)
                 n -= 1
             sums[0] = x
+        p[29] = sums[0]
+        p[30] = walked
+        p[31] = skipped
         sums = ptr32(uint(sums) + 4)
         group = ptr8(uint(tile) + 128)
         g = groups

@@ -16,38 +16,45 @@ _BIAS = const(0x20000000)
 _TOP = const(0x80000)
 
 
+@micropython.native
 def run(p, arena, work, file, accumulate, width, read=None):
     """Run an op by the kernel `accumulate` of a form that has `width` channels in a group (0: all of a tile).
 
     accumulate(0, work, columns, x, work, p, place of the sums, positions, groups): for each position the sum
     of the column that stands at x of `columns`, then, for each channel of each group in the tile, the sum of
-    its products with the weights; what it returns is how many inputs it left out. `read(work, file, p,
-    groups)` brings a tile to the front of the work, where that is more than reading it. Returns how many
+    its products with the weights; what it returns is how many inputs it left out. Behind the first tile of a
+    layer with one position p[23] & 8 is set: what a kernel kept in p[29] to p[31] is still true. `read(work,
+    file, p)` brings a tile to the front of the work, where that is more than reading it. Returns how many
     products with zeros were left out.
     """
-    tile, batch, gathers = p[26], p[22], p[23] & 2
+    batch, tile, size = p[22], p[26], p[27]
     positions = p[5] * p[6]
-    out, left = p[1], p[7]
+    gathers = p[23] & 2
+    columns = work if gathers else arena
+    column = p[28] if gathers else p[0]
     sums = p[28] + (batch * p[21] if gathers else 0)
+    out, left = p[1], p[7]
     skipped = p[29]
     while left:
-        tile = min(tile, left)
+        if tile > left:
+            tile = left
         groups = (tile + width - 1) // width if width else tile
         if read:
-            read(work, file, p, groups)
+            read(work, file, p)
         else:
-            file.readinto(work, groups * p[27])
+            file.readinto(work, groups * size)
         first = 0
         while first < positions:
-            count = min(batch, positions - first)
+            count = positions - first
+            if count > batch:
+                count = batch
             if gathers:
                 gather(0, arena, arena, work, p, first, count)
-                zeros = accumulate(0, work, work, p[28], work, p, sums, count, groups, first)
-            else:
-                zeros = accumulate(0, work, arena, p[0], work, p, sums, count, groups, first)
+            skipped += tile * accumulate(0, work, columns, column, work, p, sums, count, groups, first)
             finish(0, work, work, arena, p, sums, out + first * p[7], count, tile, width or tile)
             first += count
-            skipped += zeros * tile
+        if positions == 1:
+            p[23] |= 8
         out += tile
         left -= tile
     return skipped

@@ -9,13 +9,21 @@ _BIAS = const(0x20000000)
 
 
 def run(p, arena, work, file):
+    file.readinto(work, 4)
+    p[27] = 4
     return layer.run(p, arena, work, file, accumulate, 0, read)
 
 
-def read(work, file, p, rows):
-    """Bring a tile to the front of the work: the heads of `rows` channels, then their weights."""
-    file.readinto(work, 4)
-    file.readinto(work, work[0] | work[1] << 8 | work[2] << 16 | work[3] << 24)
+def read(work, file, p):
+    """Bring a tile to the front of the work, and behind it how long the next one is."""
+    size = word(work, p[27]) + 4
+    file.readinto(work, size)
+    p[27] = size
+
+
+@micropython.viper
+def word(work: ptr32, end: int) -> int:
+    return work[(end >> 2) - 1]
 
 
 @micropython.viper

@@ -6,7 +6,7 @@ eights  per group of eight channels their heads, then term by term the eight wei
 lanes   the same for weights of 4 bits, with the eight in 4 bytes; each has the lowest level taken off
 sparse  u32 bytes that follow; the heads; per channel and block of 256 terms u8 negative / 4, u8 positive / 4,
         0, 0, then (weight, place in the block) of the negative weights, the others; absolute, the zero point
-        taken off, each of the two lists with zeros up to a multiple of 4
+        taken off, each of the two lists with zeros up to a multiple of 4; behind the last tile u32 0
 """
 
 from array import array
@@ -26,6 +26,7 @@ _BLOCK = const(256)
 # What a product costs, as measured on a desktop; on a Cortex-M3 the ratios are about the same.
 _ROWS, _EIGHTS, _LANES, _SPARSE = const(52), const(39), const(23), const(62)
 _START = const(130)  # to start a block of a sparse row
+_LISTED = const(20)  # of eights where one list of inputs serves all channels, and half of them are 0
 _UNPACKED = const(4)  # positions that pay for unpacking
 
 
@@ -67,7 +68,7 @@ def choose(space, lines, zero):
         longest = max(longest, words[2])
     lowest, highest = min(words[0], zero), max(words[1], zero)
     best = Eights(space, zero)
-    cost = _EIGHTS
+    cost = _LISTED if best.lists and space.positions == 1 else _EIGHTS
     if highest - lowest < 16 and space.positions >= _UNPACKED:
         lanes = Lanes(space, zero, lowest)
         if lanes.fits() and (not space.lists or lanes.share() >= _BATCH):
@@ -193,12 +194,18 @@ class Lanes(Eights):
 class Sparse(Form):
     kernel = "sparse"
     width = 1
+    extra = 4
 
     def __init__(self, space, zero, size, words):
         self.size = size
         super().__init__(space, 1)
         self._zero = zero
         self.skipped = min((1 << 30) - 1, space.positions * words[4])
+
+    def share(self):
+        batch = super().share()
+        self.tile_bytes += self.extra
+        return batch
 
     def write(self, out, lines):
         channels, terms = self.space.channels, self.space.terms
@@ -218,6 +225,7 @@ class Sparse(Form):
             out.write(memoryview(heads)[: HEAD * count])
             out.write(memoryview(rows)[:end])
             first += count
+        out.write(bytes(4))
 
 
 @micropython.viper

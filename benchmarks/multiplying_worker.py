@@ -1,0 +1,25 @@
+"""Run on MicroPython: multiplying_worker PACK writes the resident form in forms of weights that multiply all.
+
+No layer's weights are walked by those that are not zero, and no inputs are listed by that.
+"""
+
+import sys
+
+import regrow
+from regrow.layouts import forms
+
+
+class Space(forms.Space):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.lists = False
+
+
+def never(form):
+    return False
+
+
+forms.Space = Space
+forms.Sparse.fits = never
+regrow.load(sys.argv[1]).close()
+print("{}")
