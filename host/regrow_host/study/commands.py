@@ -1,0 +1,43 @@
+"""Other commands of regrow as the experiments call them: on a subject, with keys of their own."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from regrow.errors import RegrowError
+
+from regrow_host.study.lab import Result
+from regrow_host.study.subject import Subject
+
+
+def compress(subject: Subject, words: Sequence[str], folder: Path) -> tuple[Path, Path, Result]:
+    """Compress the model on all of its samples into `folder`, with keys and copies of its own.
+
+    Returns the pack, the `.npz` of the samples, and what `--json` prints. Raises RegrowError.
+    """
+    model, data, pack = folder / f"{subject.name}.tflite", folder / "eval.npz", folder / "pack.rgp"
+    model.write_bytes(subject.model)
+    judges = subject.searching, subject.held_out
+    x = np.concatenate([judge.samples.x for judge in judges])
+    np.savez(data, x=x, y=np.concatenate([judge.labels for judge in judges]))
+    words = ["compress", str(model), "--data", str(data), "-o", str(pack), *words]
+    return pack, data, result_of(words, folder)
+
+
+def result_of(words: Sequence[str], home: Path) -> Result:
+    """What `regrow WORDS --json` prints. Raises RegrowError."""
+    done = subprocess.run(
+        [sys.executable, "-m", "regrow_host.cli", *words, "--json"],
+        env=os.environ | {"REGROW_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise RegrowError(f"regrow {words[0]} failed: {' '.join(done.stderr.split())[-300:]}")
+    result: Result = json.loads(done.stdout)
+    return result

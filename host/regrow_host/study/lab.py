@@ -1,0 +1,142 @@
+"""Run trials: each is done once, kept as soon as it is finished, and found again by what it depends on."""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+import regrow
+from rich.progress import Progress, TaskID
+
+import regrow_host
+from regrow_host import files
+from regrow_host.executors import Executor
+from regrow_host.study.cache import folder
+
+Settings = dict[str, Any]
+Result = dict[str, Any]
+Measure = Callable[[Any, Settings], Result]
+
+
+class Value(Protocol):
+    """What trials measure; equal digests mean equal values."""
+
+    @property
+    def digest(self) -> str: ...
+
+
+_USES: dict[Measure, tuple[ModuleType, ...]] = {}
+
+
+def trial(*uses: ModuleType) -> Callable[[Measure], Measure]:
+    """Marks a function (value, settings) -> result of plain numbers and texts as the measure of trials.
+
+    `uses` are the modules, or packages, whose code the result depends on beside the function's own.
+    """
+
+    def mark(measure: Measure) -> Measure:
+        _USES[measure] = uses
+        return measure
+
+    return mark
+
+
+@dataclass
+class Lab:
+    """`done` and `found` count the trials that were measured now and those found in the cache."""
+
+    executor: Executor
+    seed: int
+    bar: Progress
+    done: int = 0
+    found: int = 0
+    _shared: dict[str, Any] = field(default_factory=dict)
+
+    def map(self, what: str, measure: Measure, value: Value, settings: Sequence[Settings]) -> list[Result]:
+        """The results in the order of `settings`; `what` is told beside the progress.
+
+        Raises what `measure` raises, and InputError if a result cannot be kept.
+        """
+        keys = [_key(measure, value.digest, each) for each in settings]
+        results = {key: result for key in dict.fromkeys(keys) if (result := _recall(key)) is not None}
+        missing = {key: each for key, each in zip(keys, settings, strict=True) if key not in results}
+        self.found += len(results)
+        if missing:
+            task = self.bar.add_task(what, total=len(missing))
+            try:
+                self._measure(measure, self._share(value), missing, results, task)
+            finally:
+                self.bar.remove_task(task)
+        return [results[key] for key in keys]
+
+    def _measure(
+        self,
+        measure: Measure,
+        shared: Any,
+        missing: Mapping[str, Settings],
+        results: dict[str, Result],
+        task: TaskID,
+    ) -> None:
+        for (key, _, _), result in self.executor.run(
+            _measured, shared, [(key, measure, each) for key, each in missing.items()]
+        ):
+            _remember(key, result)
+            results[key] = result
+            self.done += 1
+            self.bar.advance(task)
+
+    def _share(self, value: Value) -> Any:
+        if value.digest not in self._shared:
+            self._shared[value.digest] = self.executor.share(value)
+        return self._shared[value.digest]
+
+
+def _measured(value: Any, item: tuple[str, Measure, Settings]) -> Result:
+    _, measure, settings = item
+    return measure(value, settings)
+
+
+def _key(measure: Measure, value: str, settings: Settings) -> str:
+    """Everything that a result follows from."""
+    return _digest(json.dumps([_code(measure), value, settings], sort_keys=True).encode())
+
+
+@cache
+def _code(measure: Measure) -> str:
+    sources = [inspect.getsource(measure)]
+    for module in _USES[measure]:
+        sources += [path.read_text("utf-8") for path in _files(module)]
+    return _digest("\n".join(sources).encode())
+
+
+def _files(module: ModuleType) -> Iterable[Path]:
+    """Of a module its file; of a package all but the study, whose measures name what they use."""
+    path = Path(str(module.__file__))
+    if module not in (regrow, regrow_host):
+        return [path]
+    return sorted(each for each in path.parent.rglob("*.py") if "study" not in each.parts)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _path(key: str) -> Path:
+    return folder("trials") / f"{key}.json"
+
+
+def _remember(key: str, result: Result) -> None:
+    files.write(_path(key), [json.dumps(result).encode()])
+
+
+def _recall(key: str) -> Result | None:
+    try:
+        result: Result = json.loads(_path(key).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return result

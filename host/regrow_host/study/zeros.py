@@ -1,0 +1,263 @@
+"""Zero skipping: how many weights and activations are zero, and what time leaving them out saves."""
+
+import copy
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import regrow
+from ai_edge_litert.interpreter import Interpreter, OpResolverType  # type: ignore[import-untyped]
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from numpy.typing import NDArray
+
+import regrow_host
+from regrow_host import tflite
+from regrow_host.study import plots, quantization
+from regrow_host.study.commands import compress, result_of
+from regrow_host.study.experiment import Figure, Outcome, Outcomes, Table
+from regrow_host.study.lab import Lab, Result, Settings, trial
+from regrow_host.study.subject import Subject
+from regrow_host.tflite import WeightTensor
+
+TITLE = "Zero skipping"
+QUESTION = "How many weights and activations are zero, and what time is saved by leaving them out?"
+METHOD = (
+    "Zeros among float32 weights, among the same at 8 bits, and among what layers take, over 20 samples. "
+    "numpy: the product of each dense layer with one sample, whole and with the rows of zero inputs left "
+    "out, in turn. Board: `regrow profile` of a raw int8 pack on MicroPython's unix port, which leaves out "
+    "zeros behind ReLUs; beside it the same network without ReLUs, where nothing is zero and nothing is "
+    "left out."
+)
+
+SAMPLES = 20
+REPEATS = 30
+RUNS = 5
+PROFILED = "us", "macs", "zeros_skipped", "samples"
+MOST_ON_BOARD = 400_000
+"""Weights up to which a network is run in the board runtime: what fits a board's flash."""
+
+Floats = NDArray[np.float32]
+
+
+@trial(quantization)
+def count(subject: Subject, settings: Settings) -> Result:
+    """Per layer the shares of zeros, and of dense ones numpy's microseconds with and without them."""
+    inputs = _inputs(subject, settings["samples"])
+    return {"layers": [_layer(layer, x) for layer, x in zip(subject.layers, inputs, strict=True)]}
+
+
+def _layer(layer: WeightTensor, x: Floats) -> Result:
+    rounded = quantization.rounded(layer, quantization.CHANNEL)
+    result: Result = {
+        "name": layer.name,
+        "kind": layer.kind,
+        "count": layer.count,
+        "weights": float((layer.values == 0).mean()),
+        "weights at 8 bits": float((rounded == 0).mean()),
+        "activations": float((x == 0).mean()),
+    }
+    if layer.kind == "dense":
+        result["whole_us"], result["skipped_us"] = _numpy(layer, x.reshape(-1, layer.shape[1]))
+    return result
+
+
+def _numpy(layer: WeightTensor, x: Floats) -> tuple[float, float]:
+    """Least microseconds of x @ weights, sample by sample: whole, and without the zeros of x."""
+    weights = np.ascontiguousarray(layer.values.T)
+    whole, skipped = [], []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        for sample in x:
+            sample @ weights
+        middle = time.perf_counter()
+        for sample in x:
+            (kept,) = sample.nonzero()
+            sample[kept] @ weights[kept]
+        whole.append(middle - started)
+        skipped.append(time.perf_counter() - middle)
+    return 1e6 * min(whole) / len(x), 1e6 * min(skipped) / len(x)
+
+
+def _inputs(subject: Subject, samples: int) -> list[Floats]:
+    """What each layer takes, for the first samples."""
+    model = tflite.read(subject.model)
+    interpreter = Interpreter(
+        model_content=subject.model,
+        experimental_op_resolver_type=OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        experimental_preserve_all_tensors=True,
+        num_threads=1,
+    )
+    interpreter.allocate_tensors()
+    source = interpreter.get_input_details()[0]
+    taken: list[list[Floats]] = [[] for _ in subject.layers]
+    for sample in subject.held_out.inputs[:samples]:
+        interpreter.set_tensor(source["index"], sample.reshape(source["shape"]))
+        interpreter.invoke()
+        for layer, found in zip(subject.layers, taken, strict=True):
+            index = model.operators[layer.operator].layer_inputs[0]
+            found.append(np.array(interpreter.get_tensor(index), np.float32))
+    return [np.stack(each) for each in taken]
+
+
+@trial(regrow, regrow_host)
+def on_board(subject: Subject, settings: Settings) -> Result:
+    """`regrow profile` of raw packs of the network and of the same without ReLUs, `repeats` times in turn;
+    of each the fastest.
+    """
+    models = {"skipping": subject.model, "whole": without_relus(subject.model)}
+    with tempfile.TemporaryDirectory(prefix="regrow-") as name:
+        packs = {}
+        for which, model in models.items():
+            folder = Path(name) / which
+            folder.mkdir()
+            words = ["--codec", "raw", "--target", "board"]
+            packs[which] = *compress(replace(subject, model=model), words, folder)[:2], folder
+        best: dict[str, Result] = {}
+        for _ in range(settings["repeats"]):
+            for which, (pack, data, folder) in packs.items():
+                result = result_of(["profile", str(pack), "--data", str(data)], folder)
+                best[which] = min(best.get(which, result), result, key=lambda each: float(each["us"]))
+    return {which: {key: each[key] for key in PROFILED} for which, each in best.items()}
+
+
+def without_relus(data: bytes) -> bytes:
+    """The network with every ReLU, of its own or inside another operator, taken out."""
+    model = tflite.read(data)
+    operators, same = [], dict[int, int]()
+    for operator in model.operators:
+        inputs = tuple(same.get(i, i) for i in operator.inputs)
+        each = replace(operator, inputs=inputs, options=copy.copy(operator.options))
+        if each.name in ("RELU", "RELU6"):
+            same[each.outputs[0]] = each.inputs[0]
+            continue
+        if getattr(each.options, "fusedActivationFunction", 0):
+            each.options.fusedActivationFunction = 0
+        operators.append(each)
+    graph = replace(model.subgraphs[0], operators=operators)
+    return tflite.build(
+        tflite.without_unused_tensors(replace(model, subgraphs=[graph, *model.subgraphs[1:]]))
+    )
+
+
+def run(lab: Lab, subject: Subject) -> Outcome:
+    (counted,) = lab.map("counting zeros", count, subject, [{"samples": SAMPLES}])
+    outcome: Outcome = {**counted, "board": None}
+    if sum(layer.count for layer in subject.layers) <= MOST_ON_BOARD:
+        (outcome["board"],) = lab.map("profiling the board", on_board, subject, [{"repeats": RUNS}])
+    return outcome
+
+
+def figures(outcomes: Outcomes) -> list[Figure]:
+    def panel(axes: Axes, model: str) -> None:
+        layers = outcomes[model]["layers"]
+        places = np.arange(len(layers))
+        for name, colour in (("activations", plots.BLUE), ("weights at 8 bits", plots.ORANGE)):
+            axes.plot(places, [100 * each[name] for each in layers], "o-", color=colour, label=f"zero {name}")
+        axes.set(ylim=(0, 103), xlabel="layer", ylabel="zeros, %")
+        plots.whole(axes)
+
+    caption = "Zeros among what each layer takes (its activations) and among its weights at 8 bits."
+    return [plots.grid("zeros", caption, list(outcomes), panel), *_saved(outcomes)]
+
+
+def _saved(outcomes: Outcomes) -> list[Figure]:
+    def draw(canvas: Canvas) -> None:
+        axes = canvas.subplots()
+        for i, outcome in enumerate(outcomes.values()):
+            for place, saved, label, colour in (
+                (i - 0.2, _numpy_saved(outcome), "numpy, dense layers", plots.BLUE),
+                (i + 0.2, _board_saved(outcome), "board runtime, network", plots.ORANGE),
+            ):
+                if saved is not None:
+                    axes.barh(place, saved, 0.36, color=colour)
+                    axes.text(max(saved, 0) + 1, place, f"{saved:.0f}", va="center", size=6.5)
+                axes.barh(place, 0, 0, color=colour, label=label if i == 0 else None)
+        axes.axvline(0, color=plots.INK, linewidth=0.6)
+        axes.set_yticks(range(len(outcomes)), [plots.title(model) for model in outcomes])
+        axes.invert_yaxis()
+        axes.set_xlabel("time saved by leaving out zeros, %")
+        plots.legend(canvas, axes)
+
+    caption = (
+        "Time saved; a negative share is lost. Networks without a bar have no dense layer, or exceed a board."
+    )
+    return [Figure("zeros-time", caption, (6.4, 0.36 * len(outcomes) + 1.0), draw)]
+
+
+def _numpy_saved(outcome: Outcome) -> float | None:
+    dense = [each for each in outcome["layers"] if "whole_us" in each]
+    whole = sum(each["whole_us"] for each in dense)
+    return 100 * (1 - sum(each["skipped_us"] for each in dense) / whole) if dense else None
+
+
+def _board_saved(outcome: Outcome) -> float | None:
+    board = outcome["board"]
+    return 100 * (1 - board["skipping"]["us"] / board["whole"]["us"]) if board else None
+
+
+def _share(layers: Any, name: str) -> float:
+    return 100 * float(
+        np.average([each[name] for each in layers], weights=[each["count"] for each in layers])
+    )
+
+
+def tables(outcomes: Outcomes) -> list[Table]:
+    rows = []
+    for model, outcome in outcomes.items():
+        layers, board = outcome["layers"], outcome["board"]
+        numpy_saved, board_saved = _numpy_saved(outcome), _board_saved(outcome)
+        rows.append(
+            [
+                plots.title(model),
+                f"{_share(layers, 'weights'):.2f}",
+                f"{_share(layers, 'weights at 8 bits'):.1f}",
+                f"{100 * np.mean([each['activations'] for each in layers]):.1f}",
+                "" if numpy_saved is None else f"{numpy_saved:+.0f}",
+                f"{100 * board['skipping']['zeros_skipped'] / board['skipping']['macs']:.1f}"
+                if board
+                else "",
+                f"{board['whole']['us'] / 1000:.2f}" if board else "",
+                f"{board['skipping']['us'] / 1000:.2f}" if board else "",
+                "" if board_saved is None else f"{board_saved:+.0f}",
+            ]
+        )
+    columns = (
+        "model",
+        "zero weights, float32, %",
+        "at 8 bits, %",
+        "zero activations, %",
+        "numpy: time saved, %",
+        "board: products left out, %",
+        "ms without",
+        "ms with",
+        "time saved, %",
+    )
+    return [Table("Zeros and the time that leaving them out saves.", columns, rows)]
+
+
+def finding(outcomes: Outcomes) -> str:
+    activations = [100 * np.mean([each["activations"] for each in o["layers"]]) for o in outcomes.values()]
+    weights = [_share(o["layers"], "weights at 8 bits") for o in outcomes.values()]
+    exact = max(_share(o["layers"], "weights") for o in outcomes.values())
+    text = (
+        f"Trained float32 weights are practically never zero (at most {exact:.2f} %), at 8 bits "
+        f"{np.median(weights):.1f} % are (median); of what layers take {np.median(activations):.0f} % is "
+        "zero. "
+    )
+    numpy_saved = [s for o in outcomes.values() if (s := _numpy_saved(o)) is not None]
+    board_saved = [s for o in outcomes.values() if (s := _board_saved(o)) is not None]
+    if numpy_saved:
+        text += (
+            f"numpy gains {min(numpy_saved):.0f} to {max(numpy_saved):.0f} % of the time of dense layers "
+            "(negative: it loses), since gathering the rows costs as much as the products. "
+        )
+    if board_saved:
+        text += (
+            f"The board runtime, where every product costs, saves {min(board_saved):.0f} to "
+            f"{max(board_saved):.0f} %."
+        )
+    return text
