@@ -6,12 +6,15 @@ import signal
 import subprocess
 import sys
 import time
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from regrow.errors import InputError
+from regrow.reader import Reader
+from regrow.weights import Weights
 from regrow_host import cli, tflite
 from regrow_host.runner import Runner
 from regrow_host.study import (
@@ -22,9 +25,11 @@ from regrow_host.study import (
     paths,
     quantization,
     ranks,
+    remedy,
     subject,
 )
 from regrow_host.study.command import EXPERIMENTS
+from regrow_host.study.tail import Tail, cross_entropy
 from regrow_host.study.zeros import without_relus
 
 Output = pytest.CaptureFixture[str]
@@ -178,6 +183,58 @@ def test_changed_weights_are_those_that_the_network_runs_on() -> None:
     rounded = quantization.rounded(one.layers[0], quantization.CHANNEL)
     assert np.abs(rounded - one.layers[0].values).max() <= np.abs(one.layers[0].values).max() / 254
     assert one.accuracy({})["accuracy"] > one.chance
+
+
+@pytest.mark.parametrize("restore", centralizing.RESTORATIONS)
+def test_trained_weights_are_those_that_grow(restore: str) -> None:
+    """Means and deviations give the weights that their part grows into, and the right gradients."""
+    random = np.random.default_rng(0)
+    layer = remedy.Central(random.normal(size=(7, 9)).astype(np.float32), restore, size=4, seed=3)
+    part = layer.part()
+    grown = np.empty((7, 9), np.float32)
+    Weights(Reader(BytesIO(part), 0, len(part))).read_floats(grown)
+    assert np.abs(grown - layer.values()).max() < 1e-3
+    direction = random.normal(size=(7, 9)).astype(np.float32)
+    gradients = dict(zip("ms", layer.gradients(direction), strict=True))
+    for name in "ms" if restore == "uniform" else "m":
+        before = (layer.values().astype(np.float64) * direction).sum()
+        getattr(layer, name)[5] += 0.5
+        after = (layer.values().astype(np.float64) * direction).sum()
+        assert (after - before) / 0.5 == pytest.approx(gradients[name][5], abs=1e-4)
+
+
+def test_a_short_training_brings_centralized_weights_back() -> None:
+    one = subject.load(models.find("covid-mlp"), seed=0)
+    judge = one.searching
+    course = remedy.Course(one, judge.samples.x, judge.labels)
+    settings = {"restore": "uniform", "size": 16, "seed": 0}
+    after, before = (remedy.train(course, settings | {"steps": steps}) for steps in (300, 0))
+    assert after["searching"] > before["searching"] + 10
+    assert after["bytes"] == before["bytes"]
+
+
+def test_the_gradients_of_a_tail_with_skips() -> None:
+    end = Tail.of((subject.TRAINED / "ann-skip.tflite").read_bytes())
+    parameters = {index: value.astype(np.float64) for index, value in end.parameters().items()}
+    random = np.random.default_rng(0)
+    x = random.random((16, 784)) * 255
+    y = end.forward(parameters, x)[end.target].argmax(axis=1)  # type: ignore[arg-type]
+
+    def loss() -> tuple[float, Any, Any]:
+        values = end.forward(parameters, x)  # type: ignore[arg-type]
+        return *cross_entropy(values[end.target], y), values
+
+    _, outputs, values = loss()
+    gradients = end.backward(parameters, values, outputs)  # type: ignore[arg-type]
+    assert len(end.weights) == 17
+    for index in end.weights[::4]:
+        at = tuple(random.integers(0, size) for size in parameters[index].shape)
+        sides = []
+        for step in (1e-5, -2e-5):
+            parameters[index][at] += step
+            sides.append(loss()[0])
+        parameters[index][at] += 1e-5
+        assert gradients[index][at] == pytest.approx((sides[0] - sides[1]) / 2e-5, rel=1e-2, abs=1e-7)
 
 
 def test_paths_around_layers() -> None:

@@ -37,7 +37,16 @@ KINDS = {"add": "addition", "multiply": "multiplication", "flip": "bit flips", "
 Floats = NDArray[np.float32]
 
 
-@trial()
+def flip(values: Floats, count: int, seed: int) -> Floats:
+    """One random bit flipped in each of `count` random weights."""
+    random = np.random.default_rng(seed)
+    bits = np.ascontiguousarray(values).ravel().view(np.uint32).copy()
+    which = random.choice(bits.size, count, replace=False)
+    bits[which] ^= np.uint32(1) << random.integers(0, 32, count, np.uint32)
+    return np.asarray(bits.view(np.float32).reshape(values.shape))
+
+
+@trial(flip)
 def measure(subject: Subject, settings: Settings) -> Result:
     """`change` add or multiply: `by` the scalar; flip: a bit of `count` weights, drawn by `seed`."""
     layer = subject.layers[settings["layer"]]
@@ -48,15 +57,6 @@ def measure(subject: Subject, settings: Settings) -> Result:
     else:
         values = layer.values * np.float32(settings["by"])
     return subject.accuracy({layer.number: values})
-
-
-def flip(values: Floats, count: int, seed: int) -> Floats:
-    """One random bit flipped in each of `count` random weights."""
-    random = np.random.default_rng(seed)
-    bits = np.ascontiguousarray(values).ravel().view(np.uint32).copy()
-    which = random.choice(bits.size, count, replace=False)
-    bits[which] ^= np.uint32(1) << random.integers(0, 32, count, np.uint32)
-    return np.asarray(bits.view(np.float32).reshape(values.shape))
 
 
 def _spread(layers: Sequence[WeightTensor]) -> list[WeightTensor]:
@@ -180,19 +180,18 @@ def finding(outcomes: Outcomes) -> str:
     several = [outcome for outcome in outcomes.values() if len(outcome["counts"]) > 2]
     if not several:
         return "These models have too few layers to tell early ones from late ones."
-    scaled = _early(several, "depth", "multiply")
-    alike = _early(several, "depth given size", "multiply")
-    added, few = _early(several, "depth", "add"), _early(several, "depth", "few")
-    flips = np.mean([np.mean(each["lost"]["flip"]) for each in several])
-    worst = np.mean([max(each["lost"]["add"]) for each in several])
+    early = {kind: _early(several, "depth", kind) for kind in KINDS}
+    alike = {kind: _early(several, "depth given size", kind) for kind in KINDS}
+    lost = {kind: round(float(np.mean([np.mean(each["lost"][kind]) for each in several]))) for kind in KINDS}
+    counts = ", ".join(f"{early[kind]} under {name} ({alike[kind]})" for kind, name in KINDS.items())
+    last = round(float(np.mean([each["lost"]["add"][-1] for each in several])))
     return (
-        f"Early layers were the clearly more sensitive ones (correlation below -0.3) in {scaled} of "
-        f"{len(several)} models under multiplication, in {alike} once sizes are taken into account, in "
-        f"{added} under addition and in {few} when bits were flipped in equally many weights everywhere: the "
-        f"report's claim is no rule. A flipped bit in every weight of a layer costs {flips:.0f} points on "
-        "average wherever the layer stands, as the exponents' upper bits make weights huge. Multiplication "
-        f"is the mildest change, and addition the worst: it costs up to {worst:.0f} points on average, since "
-        "a constant is added to every sum of a layer."
+        f"Of {len(several)} models so many have clearly more sensitive early layers (correlation below -0.3; "
+        f"in brackets once sizes are taken into account): {counts}. On average a layer costs {lost['add']} "
+        f"points when scalars are added to it ({last} the last one, where that moves all classes alike), "
+        f"{lost['multiply']} when it is multiplied, {lost['flip']} when a bit of each of its weights is "
+        "flipped: a scalar adds a constant to every sum of a layer, and an exponent's upper bits make "
+        "weights huge."
     )
 
 

@@ -296,7 +296,7 @@ def _traits(outcomes: Outcomes) -> list[tuple[str, float, int]]:
 
 def _harm(outcome: Outcome, accuracy: float) -> float:
     known = max(outcome["original"] - outcome["chance"], 1e-9)
-    return float((outcome["original"] - accuracy) / known)
+    return min(float((outcome["original"] - accuracy) / known), 1.0)
 
 
 def finding(outcomes: Outcomes) -> str:
@@ -316,9 +316,9 @@ def finding(outcomes: Outcomes) -> str:
     )
     if around and through:
         text += (
-            f"One layer alone costs {100 * np.median(through):.0f} % of what the model knows (median) where "
-            f"all signals pass through it and {100 * np.median(around):.0f} % where a skip or a branch leads "
-            "around it: surplus, not the statistics, carries such networks. "
+            f"One layer alone costs {round(100 * float(np.median(through)))} % of what the model knows "
+            f"(median) where all signals pass through it and {round(100 * float(np.median(around)))} % where "
+            "a skip or a branch leads around it: surplus, not the statistics, carries such networks. "
         )
     halves = [
         points[1]["accuracy"] - points[0]["accuracy"]

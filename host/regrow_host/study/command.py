@@ -16,6 +16,7 @@ from regrow_host.study import (
     codecs,
     models,
     quantization,
+    remedy,
     report,
     subject,
     threshold,
@@ -31,6 +32,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     "quantization": quantization,
     "centralization": centralization,
     "threshold": threshold,
+    "remedy": remedy,
     "zeros": zeros,
     "codecs": codecs,
 }

@@ -3,7 +3,7 @@
 import hashlib
 import inspect
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -30,13 +30,15 @@ class Value(Protocol):
     def digest(self) -> str: ...
 
 
-_USES: dict[Measure, tuple[ModuleType, ...]] = {}
+Code = ModuleType | Callable[..., Any]
+_USES: dict[Measure, tuple[Code, ...]] = {}
 
 
-def trial(*uses: ModuleType) -> Callable[[Measure], Measure]:
+def trial(*uses: Code) -> Callable[[Measure], Measure]:
     """Marks a function (value, settings) -> result of plain numbers and texts as the measure of trials.
 
-    `uses` are the modules, or packages, whose code the result depends on beside the function's own.
+    `uses` are the functions, modules or packages whose code the result depends on beside the function's own
+    and that of the value's class.
     """
 
     def mark(measure: Measure) -> Measure:
@@ -62,7 +64,7 @@ class Lab:
 
         Raises what `measure` raises, and InputError if a result cannot be kept.
         """
-        keys = [_key(measure, value.digest, each) for each in settings]
+        keys = [_key(measure, value, each) for each in settings]
         results = {key: result for key in dict.fromkeys(keys) if (result := _recall(key)) is not None}
         missing = {key: each for key, each in zip(keys, settings, strict=True) if key not in results}
         self.found += len(results)
@@ -101,25 +103,25 @@ def _measured(value: Any, item: tuple[str, Measure, Settings]) -> Result:
     return measure(value, settings)
 
 
-def _key(measure: Measure, value: str, settings: Settings) -> str:
+def _key(measure: Measure, value: Value, settings: Settings) -> str:
     """Everything that a result follows from."""
-    return _digest(json.dumps([_code(measure), value, settings], sort_keys=True).encode())
+    code = _code(measure, type(value))
+    return _digest(json.dumps([code, value.digest, settings], sort_keys=True).encode())
 
 
 @cache
-def _code(measure: Measure) -> str:
-    sources = [inspect.getsource(measure)]
-    for module in _USES[measure]:
-        sources += [path.read_text("utf-8") for path in _files(module)]
+def _code(measure: Measure, kind: type) -> str:
+    sources = [inspect.getsource(measure), inspect.getsource(kind), *map(_source, _USES[measure])]
     return _digest("\n".join(sources).encode())
 
 
-def _files(module: ModuleType) -> Iterable[Path]:
-    """Of a module its file; of a package all but the study, whose measures name what they use."""
-    path = Path(str(module.__file__))
-    if module not in (regrow, regrow_host):
-        return [path]
-    return sorted(each for each in path.parent.rglob("*.py") if "study" not in each.parts)
+def _source(code: Code) -> str:
+    """Of the packages all but the study, whose measures name what they use."""
+    if code not in (regrow, regrow_host):
+        return inspect.getsource(code)
+    folder = Path(str(inspect.getfile(code))).parent
+    paths = sorted(path for path in folder.rglob("*.py") if "study" not in path.parts)
+    return "\n".join(path.read_text("utf-8") for path in paths)
 
 
 def _digest(data: bytes) -> str:

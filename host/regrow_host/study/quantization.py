@@ -18,15 +18,10 @@ METHOD = (
     "tensor or one for each of its output channels; activations stay float32. First one layer alone, with "
     "one scale; then the whole network in both ways."
 )
+TICKS = -10, -1, -0.5, 0, 0.5, 1, 2, 5, 10, 20, 50, 100
 TENSOR, CHANNEL = "one scale a tensor", "one scale a channel"
 
 Floats = NDArray[np.float32]
-
-
-@trial()
-def measure(subject: Subject, settings: Settings) -> Result:
-    chosen = [subject.layers[number] for number in settings["layers"]]
-    return subject.accuracy({layer.number: rounded(layer, settings["scales"]) for layer in chosen})
 
 
 def rounded(layer: WeightTensor, scales: str) -> Floats:
@@ -35,6 +30,12 @@ def rounded(layer: WeightTensor, scales: str) -> Floats:
     peaks = np.abs(values).max(axis=(0, 2) if scales == CHANNEL else None, keepdims=True)
     steps = np.where(peaks > 0, peaks, 1) / 127
     return np.asarray((np.rint(values / steps) * steps).reshape(layer.shape), np.float32)
+
+
+@trial(rounded)
+def measure(subject: Subject, settings: Settings) -> Result:
+    chosen = [subject.layers[number] for number in settings["layers"]]
+    return subject.accuracy({layer.number: rounded(layer, settings["scales"]) for layer in chosen})
 
 
 def run(lab: Lab, subject: Subject) -> Outcome:
@@ -68,6 +69,10 @@ def figures(outcomes: Outcomes) -> list[Figure]:
         axes.invert_yaxis()
         axes.axvline(0, color=plots.INK, linewidth=0.6)
         axes.set_xscale("symlog", linthresh=1)
+        low, high = axes.get_xlim()
+        axes.set_xlim(min(low, -1), max(high, 1.5))
+        axes.set_xticks([tick for tick in TICKS if axes.get_xlim()[0] <= tick <= axes.get_xlim()[1]])
+        axes.xaxis.set_major_formatter("{x:g}")
         axes.set_xlabel("points lost (linear between -1 and 1, then logarithmic)")
         plots.legend(canvas, axes)
 

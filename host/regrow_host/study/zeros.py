@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 
 import regrow_host
 from regrow_host import tflite
-from regrow_host.study import plots, quantization
-from regrow_host.study.commands import compress, result_of
+from regrow_host.study import commands, plots, quantization
 from regrow_host.study.experiment import Figure, Outcome, Outcomes, Table
 from regrow_host.study.lab import Lab, Result, Settings, trial
 from regrow_host.study.subject import Subject
@@ -43,45 +42,6 @@ MOST_ON_BOARD = 400_000
 Floats = NDArray[np.float32]
 
 
-@trial(quantization)
-def count(subject: Subject, settings: Settings) -> Result:
-    """Per layer the shares of zeros, and of dense ones numpy's microseconds with and without them."""
-    inputs = _inputs(subject, settings["samples"])
-    return {"layers": [_layer(layer, x) for layer, x in zip(subject.layers, inputs, strict=True)]}
-
-
-def _layer(layer: WeightTensor, x: Floats) -> Result:
-    rounded = quantization.rounded(layer, quantization.CHANNEL)
-    result: Result = {
-        "name": layer.name,
-        "kind": layer.kind,
-        "count": layer.count,
-        "weights": float((layer.values == 0).mean()),
-        "weights at 8 bits": float((rounded == 0).mean()),
-        "activations": float((x == 0).mean()),
-    }
-    if layer.kind == "dense":
-        result["whole_us"], result["skipped_us"] = _numpy(layer, x.reshape(-1, layer.shape[1]))
-    return result
-
-
-def _numpy(layer: WeightTensor, x: Floats) -> tuple[float, float]:
-    """Least microseconds of x @ weights, sample by sample: whole, and without the zeros of x."""
-    weights = np.ascontiguousarray(layer.values.T)
-    whole, skipped = [], []
-    for _ in range(REPEATS):
-        started = time.perf_counter()
-        for sample in x:
-            sample @ weights
-        middle = time.perf_counter()
-        for sample in x:
-            (kept,) = sample.nonzero()
-            sample[kept] @ weights[kept]
-        whole.append(middle - started)
-        skipped.append(time.perf_counter() - middle)
-    return 1e6 * min(whole) / len(x), 1e6 * min(skipped) / len(x)
-
-
 def _inputs(subject: Subject, samples: int) -> list[Floats]:
     """What each layer takes, for the first samples."""
     model = tflite.read(subject.model)
@@ -103,25 +63,43 @@ def _inputs(subject: Subject, samples: int) -> list[Floats]:
     return [np.stack(each) for each in taken]
 
 
-@trial(regrow, regrow_host)
-def on_board(subject: Subject, settings: Settings) -> Result:
-    """`regrow profile` of raw packs of the network and of the same without ReLUs, `repeats` times in turn;
-    of each the fastest.
-    """
-    models = {"skipping": subject.model, "whole": without_relus(subject.model)}
-    with tempfile.TemporaryDirectory(prefix="regrow-") as name:
-        packs = {}
-        for which, model in models.items():
-            folder = Path(name) / which
-            folder.mkdir()
-            words = ["--codec", "raw", "--target", "board"]
-            packs[which] = *compress(replace(subject, model=model), words, folder)[:2], folder
-        best: dict[str, Result] = {}
-        for _ in range(settings["repeats"]):
-            for which, (pack, data, folder) in packs.items():
-                result = result_of(["profile", str(pack), "--data", str(data)], folder)
-                best[which] = min(best.get(which, result), result, key=lambda each: float(each["us"]))
-    return {which: {key: each[key] for key in PROFILED} for which, each in best.items()}
+def _numpy(layer: WeightTensor, x: Floats) -> tuple[float, float]:
+    """Least microseconds of x @ weights, sample by sample: whole, and without the zeros of x."""
+    weights = np.ascontiguousarray(layer.values.T)
+    whole, skipped = [], []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        for sample in x:
+            sample @ weights
+        middle = time.perf_counter()
+        for sample in x:
+            (kept,) = sample.nonzero()
+            sample[kept] @ weights[kept]
+        whole.append(middle - started)
+        skipped.append(time.perf_counter() - middle)
+    return 1e6 * min(whole) / len(x), 1e6 * min(skipped) / len(x)
+
+
+def _layer(layer: WeightTensor, x: Floats) -> Result:
+    rounded = quantization.rounded(layer, quantization.CHANNEL)
+    result: Result = {
+        "name": layer.name,
+        "kind": layer.kind,
+        "count": layer.count,
+        "weights": float((layer.values == 0).mean()),
+        "weights at 8 bits": float((rounded == 0).mean()),
+        "activations": float((x == 0).mean()),
+    }
+    if layer.kind == "dense":
+        result["whole_us"], result["skipped_us"] = _numpy(layer, x.reshape(-1, layer.shape[1]))
+    return result
+
+
+@trial(quantization.rounded, _inputs, _numpy, _layer)
+def count(subject: Subject, settings: Settings) -> Result:
+    """Per layer the shares of zeros, and of dense ones numpy's microseconds with and without them."""
+    inputs = _inputs(subject, settings["samples"])
+    return {"layers": [_layer(layer, x) for layer, x in zip(subject.layers, inputs, strict=True)]}
 
 
 def without_relus(data: bytes) -> bytes:
@@ -141,6 +119,27 @@ def without_relus(data: bytes) -> bytes:
     return tflite.build(
         tflite.without_unused_tensors(replace(model, subgraphs=[graph, *model.subgraphs[1:]]))
     )
+
+
+@trial(regrow, regrow_host, commands, without_relus)
+def on_board(subject: Subject, settings: Settings) -> Result:
+    """`regrow profile` of raw packs of the network and of the same without ReLUs, `repeats` times in turn;
+    of each the fastest.
+    """
+    models = {"skipping": subject.model, "whole": without_relus(subject.model)}
+    with tempfile.TemporaryDirectory(prefix="regrow-") as name:
+        packs = {}
+        for which, model in models.items():
+            folder = Path(name) / which
+            folder.mkdir()
+            words = ["--codec", "raw", "--target", "board"]
+            packs[which] = *commands.compress(replace(subject, model=model), words, folder)[:2], folder
+        best: dict[str, Result] = {}
+        for _ in range(settings["repeats"]):
+            for which, (pack, data, folder) in packs.items():
+                result = commands.result_of(["profile", str(pack), "--data", str(data)], folder)
+                best[which] = min(best.get(which, result), result, key=lambda each: float(each["us"]))
+    return {which: {key: each[key] for key in PROFILED} for which, each in best.items()}
 
 
 def run(lab: Lab, subject: Subject) -> Outcome:
