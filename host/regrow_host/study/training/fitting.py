@@ -1,6 +1,8 @@
 """What every training has in common: the schedule, resuming, and the `.tflite` at its end."""
 
 from collections.abc import Callable
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +10,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
+from rich.progress import Progress
+
+from regrow_host import console
 
 Array = NDArray[Any]
 Augment = Callable[[np.random.Generator, Array], Array]
@@ -65,16 +70,30 @@ def fit(
         "sparse_categorical_crossentropy",
         metrics=["accuracy"],
     )
-    model.fit(
-        Batches(x, y, augment, batch, seed),
-        epochs=epochs,
-        verbose=2,
-        callbacks=[keras.callbacks.BackupAndRestore(backup)],
-    )
+    with console.progress() as bar:
+        model.fit(
+            Batches(x, y, augment, batch, seed),
+            epochs=epochs,
+            verbose=0,
+            callbacks=[keras.callbacks.BackupAndRestore(backup), Epochs(bar, epochs)],
+        )
+
+
+class Epochs(keras.callbacks.Callback):  # type: ignore[misc]
+    """A progress bar of epochs."""
+
+    def __init__(self, bar: Progress, epochs: int) -> None:
+        super().__init__()
+        self.bar, self.task = bar, bar.add_task("training", total=epochs)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        reached = 100 * (logs or {}).get("accuracy", 0)
+        self.bar.update(self.task, completed=epoch + 1, description=f"training, {reached:.1f} % right")
 
 
 def to_tflite(model: keras.Model) -> bytes:
     """The float32 `.tflite` of the model for one sample."""
     single = keras.Input(model.input_shape[1:], batch_size=1)
     outputs = model(single, training=False)
-    return bytes(tf.lite.TFLiteConverter.from_keras_model(keras.Model(single, outputs)).convert())
+    with redirect_stdout(StringIO()):  # Keras tells there what it exports
+        return bytes(tf.lite.TFLiteConverter.from_keras_model(keras.Model(single, outputs)).convert())
