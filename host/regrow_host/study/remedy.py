@@ -41,9 +41,9 @@ SIZES = 2, 4, 16, 64, 256
 ORDERS = "rows", "columns", "sorted"
 MOST_SAMPLES = 20_000
 TRAINED_SIZES = 4, 16, 64
-STEPS = 4000
+STEPS = 6000
 BATCH = 128
-RATE = 2e-3
+RATE = 1e-2
 COLOURS = {
     "rows": plots.ORANGE,
     "columns": plots.RED,
@@ -104,10 +104,11 @@ class Course:
 
 
 class Central:
-    """The weights of a layer as a device grows them: W = m + s u - mean(s u), batch by batch.
+    """The weights of a layer as a device grows them: W = scale (m + s u - mean(s u)), batch by batch.
 
-    m, s >= 0 are the parameters, u in [-1, 1) the generator's numbers (0 where restored as `mean`); the last
-    term is the bias of the part, which keeps the layer's mean.
+    m, s >= 0 are the parameters, in units of the layer's own deviation `scale`, so that layers of small and
+    of large weights learn alike; u in [-1, 1) are the generator's numbers (0 where restored as `mean`). The
+    last term is the bias of the part, which keeps the layer's mean.
     """
 
     def __init__(self, values: Floats, restore: str, size: int, seed: int) -> None:
@@ -118,17 +119,19 @@ class Central:
         self.u = np.zeros(values.size, np.float32)
         if restore == "uniform":
             self.u = (grow(seed, index) / 32768 - 1).astype(np.float32)
-        flat = values.ravel()
+        self.scale = max(float(values.std()), 1e-12)
+        flat = values.ravel() / np.float32(self.scale)
         self.m = self._sum(flat) / self.counts
         self.s = np.sqrt(self._sum(np.square(flat - self.m[self.batch])) / self.counts)
 
     def values(self) -> Floats:
         noise = self.s[self.batch] * self.u
-        return np.asarray((self.m[self.batch] + noise - noise.mean()).reshape(self.shape))
+        whole = self.m[self.batch] + noise - noise.mean()
+        return np.asarray(whole.reshape(self.shape) * np.float32(self.scale))
 
     def gradients(self, weights: Floats) -> tuple[Floats, Floats]:
         """Of m and s, from that of the weights."""
-        flat = weights.ravel()
+        flat = weights.ravel() * np.float32(self.scale)
         return self._sum(flat), self._sum((flat - flat.mean()) * self.u)
 
     def part(self) -> bytes:
@@ -137,7 +140,7 @@ class Central:
         signs -= (self._sum(signs) / self.counts)[self.batch]
         spread = np.sqrt(self._sum(np.square(signs)) / self.counts)
         signs /= np.where(spread > 0, spread, 1)[self.batch]
-        weights = self.m[self.batch] + self.s[self.batch] * signs
+        weights = (self.m[self.batch] + self.s[self.batch] * signs) * np.float32(self.scale)
         restoration = centralizing.RESTORATIONS[self.restore]
         return central.encode(weights, central.BATCH, restoration, self.size, self.seed)
 

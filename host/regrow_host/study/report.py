@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ RESULTS = "results.json"
 FIGURES = "figures"
 KINDS = "svg", "png"
 
+FIGURE = re.compile(r"[+-]?[\d,.]+( \([^)]*\))?")
 STYLE = Path(__file__).with_name("report.css")
 HEADING = "Weight centralization: a study"
 INTRODUCTION = (
@@ -147,7 +149,7 @@ def _table(table: Table) -> str:
 
 
 def _kind(cell: str) -> str:
-    return ' class="number"' if cell[:1].isdigit() or (cell[:1] in "+-" and cell[1:2].isdigit()) else ""
+    return ' class="number"' if FIGURE.fullmatch(cell) else ""
 
 
 def _text(text: str) -> str:

@@ -26,6 +26,8 @@ Floats = NDArray[np.float32]
 TRAINED = Path(__file__).parent / "trained"
 """The small models, which come with regrow."""
 MOST_SAMPLES = 2000
+LARGEST = 1e15
+"""That changed weights may give: its square is still a number."""
 BATCH = CHUNK
 """Samples that LiteRT computes together where the network allows it."""
 
@@ -118,7 +120,7 @@ class Subject:
 
 
 class Predictor:
-    """Runs many samples, `batch` at a time. Outputs that are no numbers count as 0."""
+    """Runs many samples, `batch` at a time. Outputs that are no numbers count as 0, none beyond LARGEST."""
 
     def __init__(self, model: bytes, batch: int) -> None:
         self._single = Runner(model)
@@ -130,7 +132,8 @@ class Predictor:
         outputs = [self._invoke(x[i : i + self._batch]) for i in range(0, whole, self._batch)]
         if whole < len(x):
             outputs.append(self._single(x[whole:]))
-        return np.asarray(np.nan_to_num(np.concatenate(outputs), nan=0.0), np.float32)
+        numbers = np.nan_to_num(np.concatenate(outputs), nan=0.0)
+        return np.asarray(np.clip(numbers, -LARGEST, LARGEST), np.float32)
 
     def _invoke(self, x: Floats) -> Floats:
         assert self._many is not None
