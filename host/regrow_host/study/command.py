@@ -22,7 +22,7 @@ from regrow_host.study import (
     threshold,
     zeros,
 )
-from regrow_host.study.experiment import Experiment, Outcome
+from regrow_host.study.experiment import Experiment, Outcome, Unfit
 from regrow_host.study.lab import Lab
 from regrow_host.study.subject import Subject
 from regrow_host.study.training import train
@@ -138,7 +138,7 @@ def _outcomes(
                 bar.update(task, description=f"{name}, {each.name}")
                 try:
                     own[each.name] = EXPERIMENTS[name].run(lab, each)
-                except InputError as error:
+                except Unfit as error:
                     console.warn(f"{name} leaves out {each.name}: {error}")
                 bar.advance(task)
     return outcomes, f"{lab.done:,} trials run, {lab.found:,} found in the cache"

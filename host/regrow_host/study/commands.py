@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from regrow.errors import RegrowError
 
+from regrow_host.study.experiment import Unfit
 from regrow_host.study.lab import Result
 from regrow_host.study.subject import Subject
 
@@ -17,7 +17,7 @@ from regrow_host.study.subject import Subject
 def compress(subject: Subject, words: Sequence[str], folder: Path) -> tuple[Path, Path, Result]:
     """Compress the model on all of its samples into `folder`, with keys and copies of its own.
 
-    Returns the pack, the `.npz` of the samples, and what `--json` prints. Raises RegrowError.
+    Returns the pack, the `.npz` of the samples, and what `--json` prints. Raises Unfit.
     """
     model, data, pack = folder / f"{subject.name}.tflite", folder / "eval.npz", folder / "pack.rgp"
     model.write_bytes(subject.model)
@@ -29,7 +29,7 @@ def compress(subject: Subject, words: Sequence[str], folder: Path) -> tuple[Path
 
 
 def result_of(words: Sequence[str], home: Path) -> Result:
-    """What `regrow WORDS --json` prints. Raises RegrowError."""
+    """What `regrow WORDS --json` prints. Raises Unfit where the command fails."""
     done = subprocess.run(
         [sys.executable, "-m", "regrow_host.cli", *words, "--json"],
         env=os.environ | {"REGROW_HOME": str(home)},
@@ -38,6 +38,6 @@ def result_of(words: Sequence[str], home: Path) -> Result:
         check=False,
     )
     if done.returncode:
-        raise RegrowError(f"regrow {words[0]} failed: {' '.join(done.stderr.split())[-300:]}")
+        raise Unfit(f"regrow {words[0]} failed: {' '.join(done.stderr.split())[-300:]}")
     result: Result = json.loads(done.stdout)
     return result

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from matplotlib.figure import Figure as Canvas
+from regrow.errors import RegrowError
 
 from regrow_host.study.lab import Lab
 from regrow_host.study.subject import Subject
@@ -13,6 +14,10 @@ Outcome = dict[str, Any]
 """What an experiment found on one model, in plain numbers and texts."""
 Outcomes = Mapping[str, Outcome]
 """By the models' names."""
+
+
+class Unfit(RegrowError):  # noqa: N818
+    """A model that does not fit an experiment; the others go on."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,9 @@ class Experiment(Protocol):
     QUESTION: str
     METHOD: str
 
-    def run(self, lab: Lab, subject: Subject) -> Outcome: ...
+    def run(self, lab: Lab, subject: Subject) -> Outcome:
+        """Raises Unfit."""
+        ...
 
     def figures(self, outcomes: Outcomes) -> list[Figure]: ...
 

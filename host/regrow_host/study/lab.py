@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any, Protocol
 
 import regrow
+from regrow.errors import InputError
 from rich.progress import Progress, TaskID
 
 import regrow_host
@@ -133,7 +134,11 @@ def _path(key: str) -> Path:
 
 
 def _remember(key: str, result: Result) -> None:
-    files.write(_path(key), [json.dumps(result).encode()])
+    try:
+        files.write(_path(key), [json.dumps(result).encode()])
+    except InputError:
+        if _recall(key) is None:  # else another study was at the same trial
+            raise
 
 
 def _recall(key: str) -> Result | None:

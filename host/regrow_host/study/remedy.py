@@ -19,7 +19,7 @@ from regrow_host import tflite
 from regrow_host.encode import central
 from regrow_host.study import centralizing, datasets, models, plots, tail
 from regrow_host.study.centralizing import centralized
-from regrow_host.study.experiment import Figure, Outcome, Outcomes, Table
+from regrow_host.study.experiment import Figure, Outcome, Outcomes, Table, Unfit
 from regrow_host.study.lab import Lab, Result, Settings, trial
 from regrow_host.study.subject import Subject
 from regrow_host.study.tail import Adam, Tail
@@ -196,10 +196,10 @@ def _with_tensors(data: bytes, changes: dict[int, Floats]) -> bytes:
 
 
 def run(lab: Lab, subject: Subject) -> Outcome:
-    """Raises InputError for a model without dense layers."""
+    """Raises Unfit for a model without dense layers."""
     dense = subject.select("dense")
     if not dense:
-        raise InputError("it has no dense layer")
+        raise Unfit("it has no dense layer")
     largest = max(layer.count for layer in dense)
     sizes = [size for size in SIZES if size <= largest]
     ways: list[Settings] = [

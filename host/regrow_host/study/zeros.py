@@ -3,6 +3,7 @@
 import copy
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 import regrow_host
 from regrow_host import tflite
 from regrow_host.study import commands, plots, quantization
-from regrow_host.study.experiment import Figure, Outcome, Outcomes, Table
+from regrow_host.study.experiment import Figure, Outcome, Outcomes, Table, Unfit
 from regrow_host.study.lab import Lab, Result, Settings, trial
 from regrow_host.study.subject import Subject
 from regrow_host.tflite import WeightTensor
@@ -146,7 +147,8 @@ def run(lab: Lab, subject: Subject) -> Outcome:
     (counted,) = lab.map("counting zeros", count, subject, [{"samples": SAMPLES}])
     outcome: Outcome = {**counted, "board": None}
     if sum(layer.count for layer in subject.layers) <= MOST_ON_BOARD:
-        (outcome["board"],) = lab.map("profiling the board", on_board, subject, [{"repeats": RUNS}])
+        with suppress(Unfit):  # an operator that boards do not have
+            (outcome["board"],) = lab.map("profiling the board", on_board, subject, [{"repeats": RUNS}])
     return outcome
 
 
