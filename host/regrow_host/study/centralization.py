@@ -175,7 +175,7 @@ def figures(outcomes: Outcomes) -> list[Figure]:
             axes.fill_between(
                 size, middle - spread, middle + spread, color=COLOURS[which, restore], alpha=0.2
             )
-        axes.set_xscale("log")
+        plots.logarithmic(axes)
         _percent(axes)
         axes.set_xlabel("batch size")
 
@@ -185,7 +185,7 @@ def figures(outcomes: Outcomes) -> list[Figure]:
             axes.plot(
                 size, kilobytes, style, color=COLOURS[which, "uniform"], label=f"{NAMES[which]}, {restore}"
             )
-        axes.set_xscale("log")
+        plots.logarithmic(axes)
         axes.set(xlabel="batch size", ylabel="saved, KB")
 
     def against(axes: Axes, model: str) -> None:

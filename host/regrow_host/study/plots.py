@@ -1,6 +1,7 @@
 """How the study's figures look: one style, one grid of panels, a panel a model."""
 
 import io
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 from regrow_host.study.experiment import Figure
 from regrow_host.study.models import SPECS
@@ -18,6 +20,7 @@ SERIES = BLUE, ORANGE, GREEN, VIOLET, RED
 
 STYLE = {
     "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
     "font.size": 8,
     "axes.edgecolor": "#8a949e",
     "axes.labelcolor": INK,
@@ -75,6 +78,12 @@ def whole(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
+def logarithmic(axes: Axes, base: int = 10) -> None:
+    """Along x, with ticks at powers alone."""
+    axes.set_xscale("log", base=base)
+    axes.minorticks_off()
+
+
 def legend(canvas: Canvas, axes: Axes) -> None:
     """The entries of one panel as a row above the whole figure."""
     handles, labels = axes.get_legend_handles_labels()
@@ -85,10 +94,32 @@ def legend(canvas: Canvas, axes: Axes) -> None:
 def render(figure: Figure, kind: str) -> bytes:
     """The bytes of an svg or png file; the same figure gives the same bytes."""
     style: Any = STYLE | {"svg.hashsalt": figure.name}
+    target = io.BytesIO()
     with mpl.rc_context(style):
         canvas = Canvas(figsize=figure.size, layout="constrained")
         figure.draw(canvas)
-        target = io.BytesIO()
-        metadata = {"Date": None} if kind == "svg" else {"Software": None}
-        canvas.savefig(target, format=kind, dpi=130, metadata=metadata)
+        metadata = {"Date": None, "Creator": "regrow study"} if kind == "svg" else {"Software": None}
+        canvas.savefig(target, format=kind, dpi=100, metadata=metadata)
+    return _slim(target.getvalue().decode(), figure.name) if kind == "svg" else _few_colours(target)
+
+
+def _slim(svg: str, name: str) -> bytes:
+    """The same drawing to a tenth of a point, in a third of the bytes; its styles are named after it."""
+    svg = re.sub(r"-?\d+\.\d{2,}", lambda number: f"{float(number[0]):.1f}", svg)
+    svg = re.sub(r' transform="rotate\(-?0 [^"]*\)"', "", svg)
+    svg = re.sub(r'<g id="[a-z0-9]+_\d+">', "<g>", svg)
+    svg = re.sub(r">\s+<", "><", re.sub(r"\s*\n\s*", " ", svg))
+    styles: dict[str, str] = {}
+
+    def shared(style: re.Match[str]) -> str:
+        return f' class="{styles.setdefault(style[1], f"{name}{len(styles)}")}"'
+
+    svg = re.sub(r' style="([^"]*)"', shared, svg)
+    rules = "".join(f".{each}{{{style}}}" for style, each in styles.items())
+    return svg.replace("</style>", f"{rules}</style>", 1).encode()
+
+
+def _few_colours(png: io.BytesIO) -> bytes:
+    target = io.BytesIO()
+    Image.open(png).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(target, "png", optimize=True)
     return target.getvalue()

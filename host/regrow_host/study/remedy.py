@@ -255,8 +255,8 @@ def figures(outcomes: Outcomes) -> list[Figure]:
             points = _curve(outcome, name)
             line = [point["size"] for point in points], [point["held_out"] for point in points]
             axes.plot(*line, "o-", color=colour, label=name)
-        axes.set_xscale("log", base=2)
-        axes.set(ylim=(0, 103), xlabel="batch size", ylabel="accuracy, %")
+        plots.logarithmic(axes, 2)
+        axes.set(xlim=(1.7, 300), ylim=(0, 103), xlabel="batch size", ylabel="accuracy, %")
 
     caption = (
         "Accuracy against batch size, dense layers. Untrained curves are of the better restoration at each "
