@@ -35,7 +35,7 @@ METHOD = (
 
 SAMPLES = 20
 REPEATS = 30
-RUNS = 15
+RUNS = 5
 PROFILED = "us", "macs", "zeros_skipped", "samples"
 MOST_ON_BOARD = 400_000
 """Weights up to which a network is run in the board runtime: what fits a board's flash."""
