@@ -1,9 +1,9 @@
 """A board of the fleet: keeps the desired version running and classifies the samples of a file with it.
 
 Copy this file, the folder `regrow` (compiled: `regrow mpy`) and a `config.json` to the board (on the desktop:
-`micropython main.py [CONFIG]`). The config is that of regrow.agent and, as needed, `wifi` ({"ssid", "password"}),
-`samples` (a file for regrow.samples) and `rounds` (how often a version goes through them; 0: without end;
-default 1). A real device puts its sensor in the place of the samples.
+`micropython main.py [CONFIG]`). The config is that of regrow.agent and, as needed, `wifi` ({"ssid",
+"password"}), `samples` (a file for regrow.samples) and `rounds` (how often a version goes through them; 0:
+without end; default 1). A real device puts its sensor in the place of the samples.
 """
 
 import gc
