@@ -28,15 +28,17 @@ QUESTION = "How many weights and activations are zero, and what time is saved by
 METHOD = (
     "Zeros among float32 weights, among the same at 8 bits, and among what layers take, over 20 samples. "
     "numpy: the product of each dense layer with one sample, whole and with the rows of zero inputs left "
-    "out, in turn. Board: `regrow profile` of a raw int8 pack on MicroPython's unix port, which leaves out "
-    "zeros behind ReLUs; beside it the same network without ReLUs, where nothing is zero and nothing is "
-    "left out."
+    "out, in turn. Board: `regrow profile` of a raw int8 pack on MicroPython's unix port, beside the same "
+    "network without ReLUs. That is no runtime without skipping: it has fewer zeros, and leaves those out as "
+    "well, so the table tells both shares and the time is that of the difference. Rounds compare two runs "
+    "one "
+    "after the other; the median and the range of them are given, as other work ran on the machine."
 )
 
 SAMPLES = 20
 REPEATS = 30
-RUNS = 5
-PROFILED = "us", "macs", "zeros_skipped", "samples"
+RUNS = 7
+SIDES = "skipping", "whole"
 MOST_ON_BOARD = 400_000
 """Weights up to which a network is run in the board runtime: what fits a board's flash."""
 
@@ -124,8 +126,8 @@ def without_relus(data: bytes) -> bytes:
 
 @trial(regrow, regrow_host, commands, without_relus)
 def on_board(subject: Subject, settings: Settings) -> Result:
-    """`regrow profile` of raw packs of the network and of the same without ReLUs, `repeats` times in turn;
-    of each the fastest.
+    """`regrow profile` of raw packs of the network and of the same without ReLUs, `repeats` rounds in turn:
+    microseconds of all rounds, and the share of products left out.
     """
     models = {"skipping": subject.model, "whole": without_relus(subject.model)}
     with tempfile.TemporaryDirectory(prefix="regrow-") as name:
@@ -135,12 +137,19 @@ def on_board(subject: Subject, settings: Settings) -> Result:
             folder.mkdir()
             words = ["--codec", "raw", "--target", "board"]
             packs[which] = *commands.compress(replace(subject, model=model), words, folder)[:2], folder
-        best: dict[str, Result] = {}
+        profiles: dict[str, list[Result]] = {which: [] for which in packs}
         for _ in range(settings["repeats"]):
             for which, (pack, data, folder) in packs.items():
-                result = commands.result_of(["profile", str(pack), "--data", str(data)], folder)
-                best[which] = min(best.get(which, result), result, key=lambda each: float(each["us"]))
-    return {which: {key: each[key] for key in PROFILED} for which, each in best.items()}
+                profiles[which].append(
+                    commands.result_of(["profile", str(pack), "--data", str(data)], folder)
+                )
+    return {
+        which: {
+            "us": [each["us"] for each in rounds],
+            "left out": rounds[0]["zeros_skipped"] / rounds[0]["macs"],
+        }
+        for which, rounds in profiles.items()
+    }
 
 
 def run(lab: Lab, subject: Subject) -> Outcome:
@@ -169,14 +178,18 @@ def _saved(outcomes: Outcomes) -> list[Figure]:
     def draw(canvas: Canvas) -> None:
         axes = canvas.subplots()
         for i, outcome in enumerate(outcomes.values()):
-            for place, saved, label, colour in (
-                (i - 0.2, _numpy_saved(outcome), "numpy, dense layers", plots.BLUE),
-                (i + 0.2, _board_saved(outcome), "board runtime, network", plots.ORANGE),
-            ):
-                if saved is not None:
-                    axes.barh(place, saved, 0.36, color=colour)
-                    axes.text(max(saved, 0) + 1, place, f"{saved:.0f}", va="center", size=6.5)
-                axes.barh(place, 0, 0, color=colour, label=label if i == 0 else None)
+            dense, board = _numpy_saved(outcome), _board_saved(outcome)
+            if dense is not None:
+                axes.barh(i - 0.2, dense, 0.36, color=plots.BLUE)
+                _label(axes, i - 0.2, dense, dense)
+            if board:
+                least, middle, most = board
+                axes.barh(i + 0.2, middle, 0.36, color=plots.ORANGE)
+                axes.plot([least, most], [i + 0.2] * 2, color=plots.INK, linewidth=0.8)
+                _label(axes, i + 0.2, middle, min(least, 0) if middle < 0 else most)
+        axes.barh(0, 0, 0, color=plots.BLUE, label="numpy, dense layers")
+        axes.barh(0, 0, 0, color=plots.ORANGE, label="board runtime, network (line: range of rounds)")
+        axes.margins(x=0.12)
         axes.axvline(0, color=plots.INK, linewidth=0.6)
         axes.set_yticks(range(len(outcomes)), [plots.title(model) for model in outcomes])
         axes.invert_yaxis()
@@ -184,9 +197,24 @@ def _saved(outcomes: Outcomes) -> list[Figure]:
         plots.legend(canvas, axes)
 
     caption = (
-        "Time saved; a negative share is lost. Networks without a bar have no dense layer, or exceed a board."
+        "Time saved; a negative share is lost. Networks without an orange bar exceed a board, or were not "
+        "measured on its runtime in this run."
     )
     return [Figure("zeros-time", caption, (6.4, 0.36 * len(outcomes) + 1.0), draw)]
+
+
+def _label(axes: Axes, place: float, value: float, end: float) -> None:
+    """The value beyond the end of its bar."""
+    side = "right" if value < 0 else "left"
+    axes.annotate(
+        f"{value:.0f}",
+        (end, place),
+        (-3 if value < 0 else 3, 0),
+        textcoords="offset points",
+        ha=side,
+        va="center",
+        size=6.5,
+    )
 
 
 def _numpy_saved(outcome: Outcome) -> float | None:
@@ -195,9 +223,13 @@ def _numpy_saved(outcome: Outcome) -> float | None:
     return 100 * (1 - sum(each["skipped_us"] for each in dense) / whole) if dense else None
 
 
-def _board_saved(outcome: Outcome) -> float | None:
+def _board_saved(outcome: Outcome) -> tuple[float, float, float] | None:
+    """Least, median and most percent saved, over the rounds: each compares two runs one after the other."""
     board = outcome["board"]
-    return 100 * (1 - board["skipping"]["us"] / board["whole"]["us"]) if board else None
+    if not board:
+        return None
+    saved = [100 * (1 - a / b) for a, b in zip(board["skipping"]["us"], board["whole"]["us"], strict=True)]
+    return min(saved), float(np.median(saved)), max(saved)
 
 
 def _share(layers: Any, name: str) -> float:
@@ -218,12 +250,11 @@ def tables(outcomes: Outcomes) -> list[Table]:
                 f"{_share(layers, 'weights at 8 bits'):.1f}",
                 f"{100 * np.mean([each['activations'] for each in layers]):.1f}",
                 "" if numpy_saved is None else f"{numpy_saved:+.0f}",
-                f"{100 * board['skipping']['zeros_skipped'] / board['skipping']['macs']:.1f}"
-                if board
+                " / ".join(f"{100 * board[which]['left out']:.1f}" for which in SIDES) if board else "",
+                " / ".join(f"{np.median(board[which]['us']) / 1000:.2f}" for which in SIDES) if board else "",
+                f"{board_saved[1]:+.0f} ({board_saved[0]:+.0f} to {board_saved[2]:+.0f})"
+                if board_saved
                 else "",
-                f"{board['whole']['us'] / 1000:.2f}" if board else "",
-                f"{board['skipping']['us'] / 1000:.2f}" if board else "",
-                "" if board_saved is None else f"{board_saved:+.0f}",
             ]
         )
     columns = (
@@ -232,10 +263,9 @@ def tables(outcomes: Outcomes) -> list[Table]:
         "at 8 bits, %",
         "zero activations, %",
         "numpy: time saved, %",
-        "board: products left out, %",
-        "ms without",
-        "ms with",
-        "time saved, %",
+        "board: products left out with / without ReLUs, %",
+        "ms with / without",
+        "time saved, % (range)",
     )
     return [Table("Zeros and the time that leaving them out saves.", columns, rows)]
 
@@ -250,15 +280,20 @@ def finding(outcomes: Outcomes) -> str:
         "zero. "
     )
     numpy_saved = [s for o in outcomes.values() if (s := _numpy_saved(o)) is not None]
-    board_saved = [s for o in outcomes.values() if (s := _board_saved(o)) is not None]
+    board_saved = [found for o in outcomes.values() if (found := _board_saved(o)) is not None]
     if numpy_saved:
         text += (
             f"numpy gains {min(numpy_saved):.0f} to {max(numpy_saved):.0f} % of the time of dense layers "
             "(negative: it loses), since gathering the rows costs as much as the products. "
         )
     if board_saved:
+        middles = [middle for _, middle, _ in board_saved]
+        unclear = sum(least < 0 < most for least, _, most in board_saved)
         text += (
-            f"The board runtime, where every product costs, saves {min(board_saved):.0f} to "
-            f"{max(board_saved):.0f} %."
+            f"The board runtime saves {min(middles):.0f} to {max(middles):.0f} % of its time with its ReLUs' "
+            "zeros "
+            f"over the same network without ReLUs (medians); on {unclear} of {len(middles)} networks rounds "
+            "disagree "
+            "about the sign, so nothing is told there."
         )
     return text
