@@ -189,7 +189,9 @@ def _saved(outcomes: Outcomes) -> list[Figure]:
                 _label(axes, i + 0.2, middle, min(least, 0) if middle < 0 else most)
         axes.barh(0, 0, 0, color=plots.BLUE, label="numpy, dense layers")
         axes.barh(0, 0, 0, color=plots.ORANGE, label="board runtime, network (line: range of rounds)")
-        axes.margins(x=0.12)
+        ends = [value for value in map(_numpy_saved, outcomes.values()) if value is not None]
+        ends += [board[1] for board in map(_board_saved, outcomes.values()) if board]
+        axes.set_xlim(1.15 * min(ends, default=0) - 20, max(ends, default=0) + 60)
         axes.axvline(0, color=plots.INK, linewidth=0.6)
         axes.set_yticks(range(len(outcomes)), [plots.title(model) for model in outcomes])
         axes.invert_yaxis()
@@ -198,7 +200,7 @@ def _saved(outcomes: Outcomes) -> list[Figure]:
 
     caption = (
         "Time saved; a negative share is lost. Networks without an orange bar exceed a board, or were not "
-        "measured on its runtime in this run."
+        "measured on its runtime in this run. Ranges that leave the figure stand in the table."
     )
     return [Figure("zeros-time", caption, (6.4, 0.36 * len(outcomes) + 1.0), draw)]
 
