@@ -3,10 +3,11 @@
     python benchmarks/board_vs_tflm.py [--models DIR] [--data DIR] [--rounds N] [--json FILE]
 
 One run on one machine: every round runs TFLite Micro, then regrow with the model's own 8-bit weights (codec
-raw), then regrow with what `regrow compress` makes of the model (codec auto), each on the same real samples
-in a process of its own. The time of a round is its median over the samples, a ratio is taken within a round,
-and figures are medians over rounds: a machine that others slow down slows both. regrow's times include
-reading its resident form from the file system. TFLite Micro comes from PyPI into .venv/tflm.
+raw), with those rounded to the 15 levels of 4 bits (raw, 4 bits) and with what `regrow compress` makes of the
+model (codec auto), each on the same real samples in a process of its own. The time of a round is its median
+over the samples, a ratio is taken within a round, and figures are medians over rounds: a machine that others
+slow down slows both. regrow's times include reading its resident form from the file system. TFLite Micro
+comes from PyPI into .venv/tflm.
 
 DIR: the MLPerf Tiny reference models, and the data that tests/mlperf.py reads (default: ../shared).
 """
@@ -33,7 +34,7 @@ from numpy.typing import NDArray
 from regrow.errors import RegrowError
 from regrow.pack import ROLE_WEIGHTS, open_pack
 from regrow.weights import Weights
-from regrow_host import bench, console
+from regrow_host import bench, console, tflite
 from regrow_host.unixport import UnixPort
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -120,21 +121,27 @@ class Contest:
         self.folder = folder
         self._python = python
         self._port = port
+        self.rounded = folder / "rounded.tflite"
+        self.rounded.write_bytes(rounded(self.model.read_bytes()))
         x, y = mlperf.SETS[model.name](args.data)
         self._samples = folder / "samples.npz"
         np.savez(self._samples, x=x, y=y)
-        self.packs = {codec: self._compress(codec) for codec in ("raw", "auto")}
+        self.packs = {
+            "raw": self._compress("raw", self.model),
+            "raw, 4 bits": self._compress("raw", self.rounded),
+            "auto": self._compress("auto", self.model),
+        }
         with regrow.load(self.packs["raw"], "numpy") as network:
             self.x = bench.integers(network, self._samples, SAMPLES)
         (folder / "inputs").write_bytes(self.x.tobytes())
 
-    def _compress(self, codec: str) -> Path:
-        pack = self.folder / f"{codec}.rgp"
-        words = ["compress", self.model, "--data", self._samples, "--codec", codec, "--target", "board"]
+    def _compress(self, codec: str, model: Path) -> Path:
+        pack = self.folder / f"{model.stem}.{codec}.rgp"
+        words = ["compress", model, "--data", self._samples, "--codec", codec, "--target", "board"]
         command = [sys.executable, "-m", "regrow_host.cli", *words, "--json", "-o", pack]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise RegrowError(f"regrow compress {self.model} failed: {done.stderr.strip()}")
+            raise RegrowError(f"regrow compress {model} failed: {done.stderr.strip()}")
         return pack
 
     def regrow(self, codec: str) -> float:
@@ -143,18 +150,23 @@ class Contest:
         report = self._port.run("bench", pack.name, "inputs", codec, heap=HEAP, cwd=self.folder)
         return float(statistics.median(report["us"]))
 
-    def tflm(self) -> tuple[float, int]:
+    def tflm(self, model: Path, outputs: str = "tflm") -> tuple[float, int]:
         """Microseconds per inference and the bytes of the arena."""
-        command = [self._python, WORKER, self.model, "inputs", "tflm"]
+        command = [self._python, WORKER, model, "inputs", outputs]
         done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
         arena = re.search(r"Arena allocation total (\d+) bytes", done.stderr + done.stdout)
         if done.returncode or arena is None:
-            raise RegrowError(f"tflite-micro cannot run {self.model}: {done.stderr.strip()[-300:]}")
+            raise RegrowError(f"tflite-micro cannot run {model}: {done.stderr.strip()[-300:]}")
         return statistics.median(json.loads(done.stdout.splitlines()[-1])), int(arena[1])
 
     def equal(self, codec: str) -> int:
-        """On how many samples the last outputs of regrow were TFLite Micro's."""
-        ours, theirs = (np.fromfile(self.folder / name, np.int8) for name in (codec, "tflm"))
+        """On how many samples the last outputs of regrow were TFLite Micro's, of the same weights or, for
+        auto, of the model's own."""
+        outputs = "tflm"
+        if "4 bits" in codec:
+            outputs = "tflm, 4 bits"
+            self.tflm(self.rounded, outputs)
+        ours, theirs = (np.fromfile(self.folder / name, np.int8) for name in (codec, outputs))
         return int((ours.reshape(len(self.x), -1) == theirs.reshape(len(self.x), -1)).all(axis=1).sum())
 
     def memory(self, codec: str) -> tuple[int, int]:
@@ -175,7 +187,7 @@ def measure(model: Model, contest: Contest, rounds: int) -> list[dict[str, Any]]
     ours: dict[str, list[float]] = {codec: [] for codec in contest.packs}
     for number in range(rounds):
         print(f"{model.name}: round {number + 1} of {rounds}", file=sys.stderr)
-        us, arena = contest.tflm()
+        us, arena = contest.tflm(contest.model)
         theirs.append(us)
         for codec, times in ours.items():
             times.append(contest.regrow(codec))
@@ -205,6 +217,17 @@ def row(
         "heap_bar": model.heap_bytes or round(model.heap_share * arena),
         "smallest_heap": smallest,
     }
+
+
+def rounded(data: bytes) -> bytes:
+    """The model with weights of -7 to 7."""
+    weights = {}
+    for each in tflite.weight_tensors(tflite.read(data)):
+        assert each.levels is not None
+        assert each.scales is not None
+        levels = np.rint(each.levels * (7 / 127)).clip(-7, 7).astype(np.int8)
+        weights[each.tensor] = tflite.NewWeights(levels, (each.scales * (127 / 7)).astype(np.float32))
+    return tflite.with_weights(data, weights)
 
 
 def widest(path: Path) -> int:

@@ -346,17 +346,17 @@ ROWS = [
     (bias, m, right)
     for bias in (-1000, 0, 30000)
     for m in (0, 2**30, 0x5555AAAA, 2**31 - 1)
-    for right in (0, 1, 9, 20, 31)
+    for right in (-10, 0, 1, 10, 31)
 ]
 
 
-def head(channel: int, levels: Array, zero: int, weight_zero: int, once: bool) -> bytes:
+def head(channel: int, levels: Array, zero: int, weight_zero: int, low: int, *, once: bool) -> bytes:
     """The head of a channel's row, as layouts/channels.py describes it, for the output zero point 7."""
     bias, m, right = ROWS[channel % len(ROWS)]
     folded = -zero * int((levels.astype(int) - weight_zero).sum())
-    if right > 10 or right < (not once):
+    if not (-10 if once or low == 7 else 1) <= right <= 10:
         return struct.pack("<4I", folded + 3 * BIAS, m, 32 + 31 - right << 16, bias + (1 << 31))
-    half = (1 << 10 + right) + (0 if once else 1 << 10) + (7 << 11 + right)
+    half = (1 << 10 + right) + (0 if once or right < 1 else 1 << 10) + (7 << 11 + right)
     digits = m & 0x3FF | (m >> 10 & 0x3FF) << 16
     return struct.pack("<4I", bias + folded + 2 * BIAS, digits, m >> 20 | 11 + right << 16, half)
 
@@ -423,7 +423,9 @@ def test_sums_of_products_stay_within_32_bits(form: str, weight_zero: int) -> No
         for first in range(0, len(levels) - 7, 8):
             part, low = levels[first : first + 8], (0, 7)[(first // 8 + once) % 2]
             channels = range(first, first + 8)
-            heads = [head(c, row, zero, weight_zero, once) for c, row in zip(channels, part, strict=True)]
+            heads = [
+                head(c, row, zero, weight_zero, low, once=once) for c, row in zip(channels, part, strict=True)
+            ]
             tile, size, subtracted = tile_of(form, part, heads, weight_zero)
             arena = bytearray(x.astype(np.uint8).tobytes() + bytes(8))
             sums = len(tile) + -len(tile) % 8
@@ -488,7 +490,9 @@ def test_depthwise_stays_within_32_bits(activation: int, weight: int) -> None:
         x = bytearray([activation] * 9 * channels)
         levels = np.full(9, weight, np.int8)
         stored = bytes([weight + 128] * 9 + [0] * 3)
-        tile = b"".join(head(channel, levels, zero, 0, False) + stored for channel in range(channels))
+        tile = b"".join(
+            head(channel, levels, zero, 0, low, once=False) + stored for channel in range(channels)
+        )
         image = (3, 3, channels, 3, 3, channels, 3, 3)
         window = (3, 5, 1, 128, channels, 28, len(tile), 0)
         p = array("i", (0, 0, *image, 1, 1, 1, 1, 1, 1, zero, low, 255, 7, *window))

@@ -19,7 +19,7 @@ import micropython
 
 from ..errors import PackError
 from ..graph import CONSTANT, INT8, INT32, WEIGHTS
-from ..quant import BIAS, WIDE, product, quantize_multiplier, requantize, rounded, split
+from ..quant import BIAS, WIDE, activation_range, product, quantize_multiplier, requantize, rounded, split
 from .checks import value
 
 HEAD = 16
@@ -28,7 +28,7 @@ TILE = 4096
 """Bytes of rows that are in RAM at one time where there is not room for more; one row at least."""
 
 _TERMS = 16384  # the most weights of a channel, so that sums stay within 30 bits
-_SHIFTS = 10  # shifted right by no more, sums of 2**19 saturate
+_SHIFTS = 10  # shifted right by no more, sums of 2**19 saturate; shifted left by no more, halves are whole
 _SATURATED = 25  # shifted left by more, all but 0 is out of range
 _SIGN = 0x80000000
 
@@ -79,6 +79,9 @@ class Rows:
         self._once = once
         self._biases = out.integers(bias) if bias else None
         self._wide = wide
+        low, _ = activation_range(op.options[self._options - 1], y)
+        # of sums that are rounded twice, a shift left or none would need another rounding below 0
+        self._least = -_SHIFTS if once or low == y.zero_point + 128 else 1
         self._bound = 255 * (128 if self._zero == 128 else 255) * terms
         self.weights = out.weights(tensor)
         if not self.weights.scales.common and self.weights.channels != channels:
@@ -124,7 +127,7 @@ class Rows:
 
     def _reachable(self, bias, shift):
         """Whether kernels requantize such sums without `wide`."""
-        return (0 if self._once else 1) <= -shift <= _SHIFTS and abs(bias) + self._bound < BIAS
+        return self._least <= -shift <= _SHIFTS and abs(bias) + self._bound < BIAS
 
     def _alone(self, y):
         """A reachable bias, multiplier and shift that give y where all weights are 0."""
@@ -135,10 +138,11 @@ class Rows:
         """(h5, w3) of a shift.
 
         Where TFLite rounds twice, x = (acc * m + 2**30) >> 31 and then (x + 2**(r - 1) - (x < 0)) >> r, that
-        is (acc * m + 2**(r + 30) + 2**30) >> (r + 31) for acc >= 0, with - 2**30 for acc < 0.
+        is (acc * m + 2**(r + 30) + 2**30) >> (r + 31) for acc >= 0, with - 2**30 for acc < 0. For r <= 0 it
+        rounds once.
         """
         half = 1 << 10 - shift
-        if not self._once:
+        if not self._once and shift < 0:
             half += 1 << 10
         return 11 - shift, half + (self._y.zero_point + 128 << 11 - shift)
 
