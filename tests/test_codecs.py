@@ -166,12 +166,12 @@ def test_grid_tensors_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     for step in (0, 40, 1 << 20):  # all in lock-step, some, none
         monkeypatch.setattr("regrow.codecs.gridstripes._STEP", step)
         monkeypatch.setattr("regrow.codecs.grid._GROUP", 700)
+        monkeypatch.setattr("regrow.weights.TOGETHER", 12_000)
         grown = [*map(weights_of, parts), weights_of(raw.encode(tensors[0][0], ONE))]
-        Weights.decode_ahead(grown)
-        for weights, (levels, _) in zip(grown, [*tensors, tensors[0]], strict=True):
+        for weights, (levels, _) in zip(Weights.side_by_side(grown), [*tensors, tensors[0]], strict=True):
             start = np.empty(9, np.int8)
             weights.read_levels(start)
-            Weights.decode_ahead([weights])
+            assert list(Weights.side_by_side([weights])) == [weights]
             rest = np.empty(levels.size - 9, np.int8)
             weights.read_levels(rest)
             assert (np.concatenate([start, rest]) == levels).all()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -19,8 +19,6 @@ FORM = 1
 DTYPES = (np.dtype("<i1"), np.dtype("<f4"), np.dtype("<f2"), np.dtype("<u1"))
 PIECE = 1 << 16
 """Bytes of the file that are in memory at one time, and at most as many packed ones."""
-TOGETHER = 1 << 19
-"""Weights of the tensors that are decoded together, unless one alone has more."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,9 @@ def pieces(pack: Pack) -> Iterator[bytes]:
     end, holes = _parse(reader)
     gaps = _Gaps(reader)
     position = 0
-    for hole, weights in _with_weights(pack, holes):
+    parts = (pack.part(ROLE_WEIGHTS, USE_LITERT, hole.number) for hole in holes)
+    tensors = Weights.side_by_side(Weights(pack.reader(part)) for part in parts)
+    for hole, weights in zip(holes, tensors, strict=True):
         if hole.offset < position:
             raise PackError(f"weights {hole.number} of the skeleton overlap those before them")
         after = hole.offset + weights.count * hole.dtype.itemsize
@@ -81,25 +81,6 @@ def _hole(reader: Reader) -> Hole:
     if dtype >= len(DTYPES):
         raise PackError(f"weights {number} of the skeleton have the unknown dtype {dtype}")
     return Hole(offset, number, DTYPES[dtype])
-
-
-def _with_weights(pack: Pack, holes: Sequence[Hole]) -> Iterator[tuple[Hole, Weights]]:
-    """The weights of each hole, small ones decoded together."""
-    batch: list[tuple[Hole, Weights]] = []
-    count = 0
-    for hole in holes:
-        weights = Weights(pack.reader(pack.part(ROLE_WEIGHTS, USE_LITERT, hole.number)))
-        if count + weights.count > TOGETHER:
-            yield from _decoded(batch)
-            batch, count = [], 0
-        batch.append((hole, weights))
-        count += weights.count
-    yield from _decoded(batch)
-
-
-def _decoded(batch: list[tuple[Hole, Weights]]) -> list[tuple[Hole, Weights]]:
-    Weights.decode_ahead(weights for _, weights in batch)
-    return batch
 
 
 def _grown(weights: Weights, hole: Hole) -> Iterator[bytes]:

@@ -13,6 +13,8 @@ from regrow.reader import Reader
 
 TILE = 16384
 """Weights grown at a time, whatever the buffer they go to."""
+TOGETHER = 1 << 19
+"""Weights of tensors that are decoded together at most, unless one alone has more."""
 
 _DECODERS = (raw.Decoder, central.Decoder, grid.Decoder)
 
@@ -58,13 +60,18 @@ class Weights:
         self._index = 0
 
     @staticmethod
-    def decode_ahead(weights: "Iterable[Weights]") -> None:
-        """Decode the next levels of all side by side, which small tensors gain by; they wait to be read.
+    def side_by_side(tensors: "Iterable[Weights]") -> "Iterator[Weights]":
+        """The tensors in order, small ones decoded together, which is faster: their levels wait to be read.
 
-        Of a tensor up to 2^18 weights. Raises PackError for bad bytes.
+        Raises PackError for bad bytes.
         """
-        decoders = [each._decoder for each in weights]
-        grid.decode_ahead([each for each in decoders if isinstance(each, grid.Decoder)])
+        batch: list[Weights] = []
+        for each in tensors:
+            if sum(one.count for one in batch) + each.count > TOGETHER:
+                yield from _decoded(batch)
+                batch = []
+            batch.append(each)
+        yield from _decoded(batch)
 
     def _tiles(self, out: npt.NDArray[_Scalar]) -> Iterator[tuple[int, npt.NDArray[Any]]]:
         if out.size > self.count - self._index:
@@ -73,3 +80,9 @@ class Weights:
             tile = out[start : start + TILE]
             yield self._index, tile
             self._index += tile.size
+
+
+def _decoded(batch: list[Weights]) -> list[Weights]:
+    decoders = [each._decoder for each in batch]
+    grid.decode_ahead([each for each in decoders if isinstance(each, grid.Decoder)])
+    return batch
