@@ -163,7 +163,7 @@ def test_grid_tensors_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
         for number, model in enumerate(models * 4)
     ]
     parts = [grid.encode(levels, ONE, model=model) for levels, model in tensors]
-    for step in (0, 40, 1 << 20):  # all in lock-step, some, none
+    for step in (0, 140, 1 << 20):  # all in lock-step, some, none
         monkeypatch.setattr("regrow.codecs.gridstripes._STEP", step)
         monkeypatch.setattr("regrow.codecs.grid._GROUP", 700)
         monkeypatch.setattr("regrow.weights.TOGETHER", 12_000)

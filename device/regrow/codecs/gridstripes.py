@@ -30,7 +30,7 @@ LOW = 1 << 14
 _NEAR, _FAR = 3, 2
 """The most neighbours and contexts of a model."""
 
-_STEP = 40
+_STEP = 140
 """What a step takes in numpy, in units of what plain integers take for a weight that nothing predicts."""
 
 _PLAIN = 2
@@ -330,7 +330,8 @@ class _Lanes:
         self.delays[lanes] = order // min(behind) if behind else 0
         self.stops[lanes] = self.delays[lanes] + np.minimum(stripe, group.count - order * stripe)
         self.origins[lanes] = base + model.farthest + order * stripe
-        self.prices[lanes] = 1 + len(model.neighbours) + 2 * len(model.contexts)
+        near, far = len(model.neighbours), len(model.contexts)
+        self.prices[lanes] = 3 + 2 * near + 3 * far if looks else 1
 
     def spans(self) -> Iterator[tuple[int, int]]:
         """The steps between which no lane starts, ends or gets something in sight."""
