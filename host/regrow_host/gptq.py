@@ -129,11 +129,14 @@ def fit(values: Doubles, step: float, source: Floats, now: Floats, *, biased: bo
     return Rounded(levels.reshape(values.shape).astype(np.int8), shift)
 
 
-def shift(values: Doubles, changed: Doubles, source: Floats, now: Floats) -> Doubles:
-    """What a bias must gain for `changed` rows to give on `now` the mean outputs of `values` on `source`."""
+def shift(values: Doubles, changed: Doubles, source: Doubles, now: Floats) -> Doubles:
+    """What a bias must gain for `changed` rows to give on `now` the mean outputs of `values` on `source`.
+
+    `source` are the means of patches, (groups, k); `now` are patches.
+    """
     groups, _, k = now.shape
-    means = source.mean(axis=1, dtype=np.float64), now.mean(axis=1, dtype=np.float64)
-    return _shift(values.reshape(groups, -1, k), changed.reshape(groups, -1, k), *means)
+    before, after = values.reshape(groups, -1, k), changed.reshape(groups, -1, k)
+    return _shift(before, after, source, now.mean(axis=1, dtype=np.float64))
 
 
 def _shift(values: Doubles, changed: Doubles, before: Doubles, after: Doubles) -> Doubles:
