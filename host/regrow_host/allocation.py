@@ -89,11 +89,11 @@ class Allocation:
 
     def _work(self, every_codec: bool) -> Work:
         job = self.job
-        model = tflite.read(job.source)
+        model = tflite.read(job.base)
         rounding = None
         if segments.divisible(model):
             integer = tflite.precision(model) == "int8"
-            data = job.source if integer else tflite.to_float32(model)
+            data = job.base if integer else tflite.to_float32(model)
             rounding = Rounding(data, job.calibration, self.layers, job.searching.metric, job.aware)
         return Work(
             rounding,

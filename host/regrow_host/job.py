@@ -84,7 +84,10 @@ class Bench:
 
 @dataclass
 class Job:
+    """`base` is the source as the networks have it: equalized where that helps int8."""
+
     source: bytes
+    base: bytes
     networks: list[Network]
     layers: list[Layer]
     calibration: Floats
@@ -129,9 +132,9 @@ def prepare(
         seed,
         runner,
     )
-    networks = _networks(source, target, data.some(Samples(inputs, None), RANGE_INPUTS, seed).x)
-    layers = _layers(source, networks)
-    job = Job(source, networks, layers, inputs, searching, held_out, max_drop, seed, aware)
+    base, networks = _networks(source, target, data.some(Samples(inputs, None), RANGE_INPUTS, seed).x)
+    layers = _layers(base, networks)
+    job = Job(source, base, networks, layers, inputs, searching, held_out, max_drop, seed, aware)
     if unlabelled:
         job.warn("the data has no labels y: --max-drop is the disagreement with the source")
     if warning:
@@ -158,27 +161,33 @@ def _read_model(path: Path) -> bytes:
     return source
 
 
-def _networks(source: bytes, target: str, calibration: Floats) -> list[Network]:
-    """LiteRT's network and the executor's; an int8 source is both at once."""
+def _networks(source: bytes, target: str, calibration: Floats) -> tuple[bytes, list[Network]]:
+    """The base; LiteRT's network and the executor's. An int8 source is all of them at once."""
     model = tflite.read(source)
     precision = tflite.precision(model)
     if precision == "int8":
         if target == "pi" and not _can_lower(model):
-            return [Network.of(USE_LITERT, source)]
+            return source, [Network.of(USE_LITERT, source)]
         lower.lower(model)
-        return [Network.of(USE_EXECUTOR if target == "board" else USE_LITERT | USE_EXECUTOR, source)]
-    networks = [] if target == "board" else [Network.of(USE_LITERT, source)]
-    if target != "pi":
-        _refuse_operators(model)
+        return source, [Network.of(USE_EXECUTOR if target == "board" else USE_LITERT | USE_EXECUTOR, source)]
+    if target == "pi":
+        return source, [Network.of(USE_LITERT, source)]
+    _refuse_operators(model)
+    with console.progress() as bar:
+        task = bar.add_task("quantizing to int8")
         floats = source if precision == "float32" else tflite.to_float32(model)
-        with console.progress() as bar:
-            task = bar.add_task("quantizing to int8", total=len(calibration))
-            integers = quantize.quantize(
-                floats, calibration, lambda done, _: bar.update(task, completed=done)
-            )
-        lower.lower(tflite.read(integers))
-        networks.append(Network.of(USE_EXECUTOR, compact(integers)))
-    return networks
+
+        def progress(done: int, total: int) -> None:
+            bar.update(task, completed=done, total=total)
+
+        # LiteRT keeps the weights of other types, so they stay as they are.
+        if precision == "float32" or target == "board":
+            quantized = quantize.best(floats, calibration, progress)
+        else:
+            quantized = quantize.Quantized(source, quantize.quantize(floats, calibration, progress))
+    lower.lower(tflite.read(quantized.integers))
+    networks = [] if target == "board" else [Network.of(USE_LITERT, quantized.floats)]
+    return quantized.floats, [*networks, Network.of(USE_EXECUTOR, compact(quantized.integers))]
 
 
 def _refuse_operators(model: tflite.Model) -> None:
@@ -200,14 +209,14 @@ def _can_lower(model: tflite.Model) -> bool:
     return True
 
 
-def _layers(source: bytes, networks: Sequence[Network]) -> list[Layer]:
-    """The source's weight tensors, with the levels of its own or else of the integer network."""
+def _layers(base: bytes, networks: Sequence[Network]) -> list[Layer]:
+    """The base's weight tensors, with the levels of its own or else of the integer network."""
     litert = next((each for each in networks if each.use & USE_LITERT), None)
     executor = next((each for each in networks if each.use & USE_EXECUTOR), None)
     integer = tflite.read(executor.data) if executor else None
     integers = tflite.weight_tensors(integer) if integer else []
     layers = []
-    for each in tflite.weight_tensors(tflite.read(source)):
+    for each in tflite.weight_tensors(tflite.read(base)):
         dtype = litert.tensors[each.number][1] if litert else "int8"
         own = each if not integers or (each.levels is not None and litert) else integers[each.number]
         layers.append(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from .tflite import Model
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 Range = tuple[float, float]
 
 VALUES = 1 << 16
@@ -27,20 +28,38 @@ def measure(model: Model, data: bytes, x: Floats, progress: Callable[[int], None
 
     `progress(done)` is called after each sample.
     """
+    kept: dict[int, list[Floats]] = {}
+    most = max(1, VALUES // len(x))
+    random = np.random.default_rng(0)
+    for done, values in enumerate(_activations(model, data, x), 1):
+        for i, array in values.items():
+            kept.setdefault(i, []).append(_some(array.reshape(-1), most, random))
+        progress(done)
+    return {i: least_error(*np.concatenate(values, axis=1)) for i, values in kept.items()}
+
+
+def peaks(model: Model, data: bytes, x: Floats, progress: Callable[[int], None]) -> dict[int, Doubles]:
+    """Per float tensor the largest absolute value in each channel (its last axis), as with `measure`."""
+    found: dict[int, Doubles] = {}
+    for done, values in enumerate(_activations(model, data, x), 1):
+        for i, array in values.items():
+            channels = np.abs(array.reshape(-1, array.shape[-1] if array.ndim else 1)).astype(np.float64)
+            largest = np.nan_to_num(channels.max(axis=0, initial=0))
+            found[i] = np.maximum(found.get(i, largest), largest)
+        progress(done)
+    return found
+
+
+def _activations(model: Model, data: bytes, x: Floats) -> Iterator[dict[int, Floats]]:
+    """Per sample the float tensors that the network computes, its inputs among them."""
     interpreter = Interpreter(model_content=data, experimental_preserve_all_tensors=True, num_threads=1)
     interpreter.allocate_tensors()
     outputs = {i for operator in model.operators for i in operator.outputs}
     tensors = [i for i in sorted(outputs | set(model.inputs)) if model.tensors[i].dtype == "float32"]
-    kept: Mapping[int, list[Floats]] = {i: [] for i in tensors}
-    most = max(1, VALUES // len(x))
-    random = np.random.default_rng(0)
-    for done, sample in enumerate(x, 1):
+    for sample in x:
         interpreter.set_tensor(model.inputs[0], sample)
         interpreter.invoke()
-        for i in tensors:
-            kept[i].append(_some(interpreter.get_tensor(i).reshape(-1), most, random))
-        progress(done)
-    return {i: least_error(*np.concatenate(values, axis=1)) for i, values in kept.items()}
+        yield {i: interpreter.get_tensor(i) for i in tensors}
 
 
 def _some(values: Floats, most: int, random: np.random.Generator) -> Floats:
