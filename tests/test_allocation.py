@@ -186,21 +186,52 @@ def test_few_samples_round_to_the_nearest_levels(tmp_path: Path, capsys: pytest.
     assert warning == ""
 
 
-@pytest.mark.parametrize("seconds", [0.5, 3.0, 5.0, 7.0])
-def test_an_interruption_leaves_a_valid_pack_or_none(seconds: float, tmp_path: Path) -> None:
-    out = tmp_path / "o.rgp"
+@pytest.mark.parametrize(
+    ("seconds", "number"),
+    [
+        (1.5, "SIGINT"),
+        (3, "SIGINT"),
+        (5, "SIGINT"),
+        (7, "SIGINT"),
+        (2, "SIGTERM"),
+        (6, "SIGTERM"),
+        (5, "SIGKILL"),
+    ],
+)
+def test_an_interruption_leaves_a_valid_pack_or_none(
+    seconds: float, number: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, temporary = tmp_path / "o.rgp", tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     words = ["compress", MODEL, "--data", EVAL, "--calib", CALIB, "-o", out, "--executor", "processes"]
     command = [sys.executable, "-m", "regrow_host.cli", *map(str, words)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
     time.sleep(seconds)
-    os.killpg(process.pid, signal.SIGINT)
+    # A terminal sends SIGINT to all processes, a service manager or a user the others to one.
+    (os.killpg if number == "SIGINT" else os.kill)(process.pid, getattr(signal, number))
     _, errors = process.communicate(timeout=60)
     assert "Traceback" not in errors
     if out.exists():  # the signal may also come when all is done and Python is about to leave
         check_runs(out)
     else:
-        assert process.returncode in (130, -signal.SIGINT)
-    assert [path for path in tmp_path.iterdir() if path.name not in ("o.rgp", "home")] == []
+        assert process.returncode in (130, -getattr(signal, number))
+    for _ in range(100):
+        if not any_left(process.pid):
+            break
+        time.sleep(0.1)
+    assert not any_left(process.pid)
+    assert [path for path in tmp_path.iterdir() if path.name not in ("o.rgp", "home", "temporary")] == []
+    assert list(temporary.iterdir()) == []
+
+
+def any_left(group: int) -> bool:
+    """Whether a process of the group still runs."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_a_search_on_processes_and_on_dask_finds_what_it_finds_here(

