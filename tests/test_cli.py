@@ -107,6 +107,15 @@ def test_files_that_are_no_model(tmp_path: Path, capsys: Stderr) -> None:
     assert "none.tflite" in compress_fails(capsys, tmp_path, tmp_path / "none.tflite", EVAL)
 
 
+def test_weights_that_are_no_numbers(tmp_path: Path, capsys: Stderr) -> None:
+    model = tflite.read(MODEL.read_bytes())
+    weights = tflite.weight_tensors(model)[0]
+    model.tensors[weights.tensor].data = np.full_like(weights.values, np.nan)
+    (tmp_path / "nan.tflite").write_bytes(tflite.build(model))
+    sentence = compress_fails(capsys, tmp_path, tmp_path / "nan.tflite", EVAL)
+    assert f"the weights {weights.name} are not all finite numbers" in sentence
+
+
 def test_an_operator_no_board_runs_is_named_with_its_place(tmp_path: Path, capsys: Stderr) -> None:
     model = tflite.read(MODEL.read_bytes())
     last = model.operators[-1]

@@ -88,6 +88,15 @@ def test_a_channel_without_weights_keeps_its_bias() -> None:
     np.testing.assert_allclose(run(result, images(2))[..., 1], 0.5, atol=0.02)
 
 
+def test_a_layer_that_no_sample_wakes_can_be_quantized() -> None:
+    net = Builder((1, 8, 8, 3), "float32").conv(4)
+    bias = net.tensors[net.operators[0].inputs[2]].data
+    assert bias is not None
+    bias[:] = -100
+    result = quantize(net.conv(4).bytes(), images(10))
+    np.testing.assert_allclose(run(result, images(2)), run(net.bytes(), images(2)), atol=0.02)
+
+
 @pytest.mark.parametrize("mode", ["float16", "dynamic"])
 def test_other_float_networks_go_through_float32(mode: Any) -> None:
     result = quantize(small_network(mode).bytes(), images(10))

@@ -158,6 +158,9 @@ def _read_model(path: Path) -> bytes:
         )
     if not weights:
         raise InputError(f"{path} has no layer with weights, so there is nothing to compress")
+    for each in weights:
+        if not np.isfinite(each.values).all():
+            raise InputError(f"{path}: the weights {each.name} are not all finite numbers: train it anew")
     return source
 
 

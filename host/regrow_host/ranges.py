@@ -21,6 +21,8 @@ BINS = 2048
 SHARES = np.linspace(1.0, 0.2, 41)
 """Of the extremes, that are tried."""
 STEPS = 255
+SILENT = 0.0, 1.0
+"""The range of a tensor that is 0 on all samples: units of 0 would let sums overflow."""
 
 
 def measure(model: Model, data: bytes, x: Floats, progress: Callable[[int], None]) -> dict[int, Range]:
@@ -35,7 +37,8 @@ def measure(model: Model, data: bytes, x: Floats, progress: Callable[[int], None
         for i, array in values.items():
             kept.setdefault(i, []).append(_some(array.reshape(-1), most, random))
         progress(done)
-    return {i: least_error(*np.concatenate(values, axis=1)) for i, values in kept.items()}
+    found = {i: least_error(*np.concatenate(values, axis=1)) for i, values in kept.items()}
+    return {i: each if each[0] < each[1] else SILENT for i, each in found.items()}
 
 
 def peaks(model: Model, data: bytes, x: Floats, progress: Callable[[int], None]) -> dict[int, Doubles]:
