@@ -1,6 +1,7 @@
 """`regrow compress`: a `.tflite` model becomes a pack, as small as its accuracy allows."""
 
 import argparse
+import importlib.util
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -65,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="processes|dask://HOST:PORT",
         help="where to search (default: the cores of this machine)",
     )
+    add("--finetune", action="store_true", help="tune the weights, for fewer bytes; takes minutes and keras")
     add("--seed", type=int, default=0, help="of splits and grown weights (default 0)")
     add("--json", action="store_true", help="print the result as JSON")
 
@@ -108,6 +110,8 @@ def compress(args: argparse.Namespace) -> dict[str, Any]:
     name = _pack_name(args)
     if not args.output.parent.is_dir():
         raise InputError(f"the folder {args.output.parent} for the pack does not exist")
+    if args.finetune:
+        _check_tuning(args)
     work = job.prepare(
         args.model,
         args.data,
@@ -116,6 +120,7 @@ def compress(args: argparse.Namespace) -> dict[str, Any]:
         target=args.target,
         max_drop=args.max_drop,
         seed=args.seed,
+        tuned=args.finetune,
     )
     key = keys.signing_key(args.key)
     planner = Planner(
@@ -124,6 +129,8 @@ def compress(args: argparse.Namespace) -> dict[str, Any]:
     where = args.executor or ("processes" if work.heavy else "here")
     with executors.open_executor(where) as executor:
         chosen = _plans(planner, args, executor)
+        if args.finetune:
+            chosen = planner.tuned(chosen)
         plan, drops = plans.take(work, chosen, forced=args.batch_size is not None)
     head, parts = assemble.write(work, plan, args.output, name, args.version, key=key)
     sources.remember(head.id, work.source)
@@ -144,6 +151,13 @@ def compress(args: argparse.Namespace) -> dict[str, Any]:
         "layers": [_layer(layer, plan, weights) for layer in work.layers],
         "warnings": work.warnings,
     }
+
+
+def _check_tuning(args: argparse.Namespace) -> None:
+    if args.codec not in ("auto", "grid"):
+        raise InputError(f"--finetune tunes levels, which codec {args.codec} has none of: use auto or grid")
+    if not all(map(importlib.util.find_spec, ("keras", "jax"))):
+        raise InputError("--finetune needs keras and jax: pip install 'regrow[finetune]'")
 
 
 def _pack_name(args: argparse.Namespace) -> str:

@@ -1,5 +1,6 @@
 """What one compression works on: the networks, their layers, and the samples that search and judge."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,8 @@ HEAVY = 2e8
 """Multiplications in a pass of all calibration samples."""
 RANGE_INPUTS = 256
 """From which the ranges of int8 activations are taken."""
+TUNING_INPUTS, TUNING_VALUES = 16384, 1 << 27
+"""That are kept to tune weights on, at most."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +87,16 @@ class Bench:
 
 @dataclass
 class Job:
-    """`base` is the source as the networks have it: equalized where that helps int8."""
+    """`base` is the source as the networks have it: equalized where that helps int8. `calibration` are the
+    inputs that levels are rounded on, some of those of `tuning`, that they are tuned on.
+    """
 
     source: bytes
     base: bytes
     networks: list[Network]
     layers: list[Layer]
     calibration: Floats
+    tuning: Floats
     searching: Judge
     held_out: Judge
     max_drop: float
@@ -113,9 +119,20 @@ class Job:
 
 
 def prepare(
-    model: Path, samples: Path, calib: Path | None, *, metric: str, target: str, max_drop: float, seed: int
+    model: Path,
+    samples: Path,
+    calib: Path | None,
+    *,
+    metric: str,
+    target: str,
+    max_drop: float,
+    seed: int,
+    tuned: bool = False,
 ) -> Job:
-    """Read model and samples, split, quantize. Raises RegrowError in one sentence for what cannot be used."""
+    """Read model and samples, split, quantize; keep more inputs where weights are to be tuned.
+
+    Raises RegrowError in one sentence for what cannot be used.
+    """
     source = _read_model(model)
     runner = Runner(source)
     shapes = runner.input_shape, runner.output_shape
@@ -125,16 +142,15 @@ def prepare(
         judge = judge.answered(judge.outputs(runner))
     searching, held_out = map(judge.on, data.split(judge.samples, seed, samples))
     given = data.fit(data.load_npz(calib), shapes[0], calib, grouped=True) if calib else None
-    inputs, aware, warning = calibration.choose(
-        judge.on(given).inputs if given else None,
-        searching.inputs,
-        rounding.affordable(tflite.read(source)),
-        seed,
-        runner,
+    affordable = rounding.affordable(tflite.read(source))
+    most = min(TUNING_INPUTS, TUNING_VALUES // math.prod(runner.input_shape)) if tuned else 0
+    tuning, aware, warning = calibration.choose(
+        judge.on(given).inputs if given else None, searching.inputs, max(affordable, most), seed, runner
     )
+    inputs = data.some(Samples(tuning, None), affordable, seed).x
     base, networks = _networks(source, target, data.some(Samples(inputs, None), RANGE_INPUTS, seed).x)
     layers = _layers(base, networks)
-    job = Job(source, base, networks, layers, inputs, searching, held_out, max_drop, seed, aware)
+    job = Job(source, base, networks, layers, inputs, tuning, searching, held_out, max_drop, seed, aware)
     if unlabelled:
         job.warn("the data has no labels y: --max-drop is the disagreement with the source")
     if warning:

@@ -3,18 +3,25 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 from regrow.errors import InputError, RegrowError
 from regrow.pack import USE_EXECUTOR
 
-from regrow_host import console, options, search
+from regrow_host import console, metrics, options, search
 from regrow_host.allocation import Allocation, size
 from regrow_host.encode import central
 from regrow_host.executors import Executor
 from regrow_host.job import Job, Plan
 from regrow_host.metrics import Comparison
 from regrow_host.options import Layer, Option, Way
+
+if TYPE_CHECKING:
+    from regrow_host.finetune import Tuning
+
+TUNED_SHARES = 1.0, 0.88, 0.88, 0.88, 0.88
+"""Of the bytes before, that each tuning takes."""
 
 
 class DropError(RegrowError):
@@ -88,10 +95,67 @@ class Planner:
         """Per layer the best choice, from the fewest bytes that the search samples allow to the safest."""
         label = "the best mix of codecs" if every_codec else "grid"
         allocation = Allocation(self.job, self.selected, executor)
+        seen = 0
         for chosen in allocation.choices(every_codec):
-            new = list(allocation.tried.items())[len(self.trials) :]
+            new = list(allocation.tried.items())[seen:]
+            seen += len(new)
             self.trials += [Trial(None, size(options), [trial.drop]) for trial, options in new]
             yield Plan(label, chosen)
+
+    def tuned(self, found: Iterator[Plan]) -> Iterator[Plan]:
+        """Before the plans found, the first of them tuned: to each of TUNED_SHARES in turn, for as long as
+        the search samples allow; from the fewest bytes to the safest.
+
+        An interruption ends the tuning with what had held. Too few samples tune nothing. Raises InputError
+        for a network that cannot be trained.
+        """
+        from regrow_host import finetune  # noqa: PLC0415 - takes keras, which few installs have
+
+        finetune.check(self.job.base)
+        if not self.job.aware:
+            yield from found
+            return
+        first = next(found)
+        bench = self.job.bench(self.job.searching)
+        stages, chosen = [], first.chosen
+        for number, share in enumerate(TUNED_SHARES, 1):
+            tuning = finetune.Tuning(
+                self.job.base,
+                self.job.tuning,
+                {layer.number: layer for layer in self.job.layers},
+                chosen,
+                share,
+                classifier=self.job.searching.metric in metrics.RANKS,
+                steps=finetune.STEPS,
+                seed=self.job.seed,
+            )
+            if not self._tune(tuning, f"tuning, round {number} from {size(chosen):,} bytes"):
+                break
+            chosen = tuning.options()
+            plan = Plan(f"{first.label}, tuned", chosen)
+            drops = bench.drops(plan)
+            self.trials.append(Trial(None, plan.size, [one.drop for one in drops]))
+            if bench.holds(drops):
+                stages.append(plan)
+            elif share < 1:
+                break
+        yield from reversed(stages)
+        yield first
+        yield from found
+
+    def _tune(self, tuning: "Tuning", label: str) -> bool:
+        """Whether it was not interrupted."""
+        try:
+            with console.progress() as bar:
+                task = bar.add_task(label, total=tuning.steps)
+                tuning.run(lambda done: bar.update(task, completed=done))
+        except KeyboardInterrupt:
+            self.job.warn(
+                f"the tuning was interrupted at step {tuning.done} of {tuning.steps}, where the same command "
+                "goes on"
+            )
+            return False
+        return True
 
     def curve(self, executor: Executor) -> Iterator[Plan]:
         """From few bytes to many, whatever they lose; of every codec."""
