@@ -17,7 +17,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from signal import SIGINT, signal
+from signal import SIG_BLOCK, SIG_SETMASK, SIGINT, pthread_sigmask, signal
 from typing import Any, Protocol, TypeVar
 
 from regrow.errors import BackendError, CapacityError, InputError
@@ -95,7 +95,12 @@ class Processes:
     def run(
         self, work: Callable[[Any, Item], Result], shared: Path, items: Iterable[Item]
     ) -> Iterator[tuple[Item, Result]]:
-        futures = {self._pool.submit(_work, work, shared, item): item for item in items}
+        # Workers begin here, and Python itself answers Ctrl-C with a traceback while it begins.
+        before = pthread_sigmask(SIG_BLOCK, {SIGINT})
+        try:
+            futures = {self._pool.submit(_work, work, shared, item): item for item in items}
+        finally:
+            pthread_sigmask(SIG_SETMASK, before)
         try:
             for future in as_completed(futures):
                 yield futures[future], future.result()
