@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
+from zlib import crc32
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -104,15 +105,20 @@ def render(figure: Figure, kind: str) -> bytes:
 
 
 def _slim(svg: str, name: str) -> bytes:
-    """The same drawing to a tenth of a point, in a third of the bytes; its styles are named after it."""
-    svg = re.sub(r"-?\d+\.\d{2,}", lambda number: f"{float(number[0]):.1f}", svg)
+    """The same drawing to a tenth of a point, in a quarter of the bytes; its styles are named after it."""
+    svg = re.sub(
+        r"(?<!version=\")-?\d+\.\d+", lambda number: f"{float(number[0]):.1f}".removesuffix(".0"), svg
+    )
+    svg = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(?<!d=\") ?([MLQCz]) ", r"\1", path[0]), svg)
     svg = re.sub(r' transform="rotate\(-?0 [^"]*\)"', "", svg)
     svg = re.sub(r'<g id="[a-z0-9]+_\d+">', "<g>", svg)
     svg = re.sub(r">\s+<", "><", re.sub(r"\s*\n\s*", " ", svg))
+    svg = re.sub(r"<g>(<use [^>]*/>)</g>", r"\1", svg).replace('xlink:href="#', 'href="#')
+    short = f"f{crc32(name.encode()) % 0xFFFF:x}-"
     styles: dict[str, str] = {}
 
     def shared(style: re.Match[str]) -> str:
-        return f' class="{styles.setdefault(style[1], f"{name}{len(styles)}")}"'
+        return f' class="{styles.setdefault(style[1], f"{short}{len(styles)}")}"'
 
     svg = re.sub(r' style="([^"]*)"', shared, svg)
     rules = "".join(f".{each}{{{style}}}" for style, each in styles.items())
