@@ -216,13 +216,13 @@ def test_an_interruption_leaves_a_valid_pack_or_none(
         check_runs(out)
     else:
         assert process.returncode in (130, -getattr(signal, number))
-    for _ in range(100):
-        if not any_left(process.pid):
+    for _ in range(300):
+        if not any_left(process.pid) and not any(temporary.iterdir()):
             break
         time.sleep(0.1)
     assert not any_left(process.pid)
-    assert [path for path in tmp_path.iterdir() if path.name not in ("o.rgp", "home", "temporary")] == []
     assert list(temporary.iterdir()) == []
+    assert [path for path in tmp_path.iterdir() if path.name not in ("o.rgp", "home", "temporary")] == []
 
 
 def any_left(group: int) -> bool:

@@ -1,7 +1,6 @@
 """A plan becomes a pack: graph, skeleton, weights, and the probes that its own networks answer."""
 
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import regrow
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -16,6 +15,7 @@ from regrow.pack import (
 )
 
 from regrow_host import lower, probefile, skeletonfile, tflite
+from regrow_host.files import temporary_folder
 from regrow_host.job import Job, Plan
 from regrow_host.packing import NewPart, build_pack
 
@@ -39,8 +39,8 @@ def write(
             parts.append(NewPart(ROLE_SKELETON, USE_LITERT, 0, skeletonfile.write(model)))
     for number, option in sorted(plan.chosen.items()):
         parts += [NewPart(ROLE_WEIGHTS, use, number, part) for use, part in option.parts(uses)]
-    with TemporaryDirectory() as folder:
-        bare = Path(folder) / "bare.rgp"
+    with temporary_folder() as folder:
+        bare = folder / "bare.rgp"
         build_pack(bare, name, version, parts, arena=arena, key=key)
         for use in (use for use in BACKENDS if use & uses):
             with regrow.load(bare, BACKENDS[use]) as network_of_pack:

@@ -8,8 +8,6 @@ import multiprocessing
 import os
 import pickle
 import re
-import shutil
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -23,6 +21,7 @@ from typing import Any, Protocol, TypeVar
 from regrow.errors import BackendError, CapacityError, InputError
 
 from regrow_host import runner
+from regrow_host.files import temporary_folder
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -55,8 +54,8 @@ def open_executor(where: str) -> Iterator[Executor]:
     if where == "here":
         yield Here()
     elif where == "processes":
-        with tempfile.TemporaryDirectory(prefix="regrow-") as folder:
-            yield from _processes(Path(folder))
+        with temporary_folder() as folder:
+            yield from _processes(folder)
     elif re.fullmatch(r"dask://[^/]+:\d+", where):
         yield from _dask(where)
     else:
@@ -116,7 +115,7 @@ def _processes(folder: Path) -> Iterator["Processes"]:
     before = os.environ.get(BLAS_THREADS)
     os.environ[BLAS_THREADS] = "1"  # numpy's libraries read it when a worker begins
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(workers, context, initializer=_begin, initargs=(folder,))
+    pool = ProcessPoolExecutor(workers, context, initializer=_begin)
     try:
         yield Processes(pool, workers, folder)
     finally:
@@ -125,23 +124,23 @@ def _processes(folder: Path) -> Iterator["Processes"]:
         else:
             os.environ[BLAS_THREADS] = before
         # Workers do not hear Ctrl-C themselves; what they are still at is worth nothing any more.
-        pool.shutdown(wait=False, cancel_futures=True)
         for child in set(multiprocessing.active_children()) - others:
             child.terminate()
+        # Python would close the pool's pipes in one thread while it writes to them in another.
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _begin(folder: Path) -> None:
+def _begin() -> None:
     signal(SIGINT, _ignore)
     runner.THREADS = 1
-    threading.Thread(target=_leave_with_parent, args=(folder,), daemon=True).start()
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
 
 
-def _leave_with_parent(folder: Path) -> None:
-    """A parent that is killed can end neither its workers nor what it shared with them."""
+def _leave_with_parent() -> None:
+    """A parent that is killed cannot end its workers."""
     parent = multiprocessing.parent_process()
     if parent:
         parent.join()
-        shutil.rmtree(folder, ignore_errors=True)
         os._exit(1)
 
 

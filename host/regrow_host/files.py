@@ -1,10 +1,17 @@
-"""Write a file whole or not at all."""
+"""Files that are written whole or not at all, and folders that go away."""
 
 import os
-from collections.abc import Iterable
+import secrets
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from regrow.errors import InputError
+
+KEEPER = "import shutil, sys; sys.stdin.read(); shutil.rmtree(sys.argv[1], ignore_errors=True)"
 
 
 def write(path: Path, blobs: Iterable[bytes]) -> None:
@@ -27,3 +34,13 @@ def write(path: Path, blobs: Iterable[bytes]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder that is gone afterwards, even if this process is killed: another one waits for its end."""
+    folder = Path(tempfile.gettempdir(), f"regrow-{secrets.token_hex(8)}")
+    command = [sys.executable, "-I", "-S", "-c", KEEPER, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True):
+        folder.mkdir(mode=0o700)
+        yield folder

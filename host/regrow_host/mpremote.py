@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from regrow.errors import RegrowError
 
+from regrow_host.files import temporary_folder
 from regrow_host.unixport import SCRIPTS, TIMEOUT, answer
 
 PREFIX = "regrow-tmp-"
@@ -33,8 +33,8 @@ class Board:
             for name, path in zip(names, files.values(), strict=True)
             for word in ("fs", "cp", str(path), f":{name}", "+")
         ]
-        with tempfile.TemporaryDirectory(prefix="regrow-") as folder:
-            program = Path(folder) / f"{script}.py"
+        with temporary_folder() as folder:
+            program = folder / f"{script}.py"
             arguments = f"import sys\nsys.argv.clear()\nsys.argv.extend({[script, *names]})\n"
             program.write_text(arguments + (SCRIPTS / program.name).read_text())
             try:

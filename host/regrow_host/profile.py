@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from regrow.network import Network
 from regrow.pack import ROLE_GRAPH, USE_EXECUTOR, Pack
 
 from regrow_host import bench, console, planner, tflite
+from regrow_host.files import temporary_folder
 from regrow_host.mpremote import Board
 from regrow_host.packfile import open_trusted
 from regrow_host.unixport import unix_port
@@ -54,8 +54,8 @@ def profile(path: Path, samples: Path | None = None, port: str | None = None) ->
         graph = _graph(pack)
         x = bench.integers(network, samples, SAMPLES) if samples else _random(network)
     works = [_work(op, node) for op, node in graph.nodes()]
-    with tempfile.TemporaryDirectory(prefix="regrow-") as folder:
-        inputs = Path(folder) / "inputs"
+    with temporary_folder() as folder:
+        inputs = folder / "inputs"
         inputs.write_bytes(x.tobytes())
         files = {"pack.rgp": path, "inputs": inputs}
         report = Board(port).run("profile", files) if port else _here(files)

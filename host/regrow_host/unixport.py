@@ -9,7 +9,6 @@ import re
 import shutil
 import subprocess
 import sysconfig
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 from regrow.errors import BackendError, CapacityError, RegrowError
 
 from regrow_host.boardfiles import build, compile_file
+from regrow_host.files import temporary_folder
 
 SCRIPTS = Path(__file__).parent / "boardscripts"
 TIMEOUT = 600
@@ -61,10 +61,10 @@ class UnixPort:
 @contextmanager
 def unix_port() -> Iterator[tuple[UnixPort, Path]]:
     """A unix port and an empty folder to work in, for as long as they are needed."""
-    with tempfile.TemporaryDirectory(prefix="regrow-") as name:
-        work = Path(name) / "work"
+    with temporary_folder() as name:
+        work = name / "work"
         work.mkdir()
-        yield UnixPort(Path(name) / "runtime"), work
+        yield UnixPort(name / "runtime"), work
 
 
 def answer(script: str, code: int, output: str, errors: str) -> Any:

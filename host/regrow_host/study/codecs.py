@@ -1,6 +1,5 @@
 """Past the report: regrow's codecs beside central weights, at the same loss and at half a point."""
 
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from regrow import energy
 import regrow_host
 from regrow_host import tflite
 from regrow_host.data import load_npz
+from regrow_host.files import temporary_folder
 from regrow_host.study import commands, plots, threshold
 from regrow_host.study.experiment import Figure, Outcome, Outcomes, Table
 from regrow_host.study.lab import Lab, Result, Settings, trial
@@ -61,10 +61,8 @@ def _energy(pack: Path, x: NDArray[Any]) -> Result:
 @trial(regrow, regrow_host, commands, _energy)
 def measure(subject: Subject, settings: Settings) -> Result:
     """`arguments` of `regrow compress`; the result is what its --json says of the pack, and energy."""
-    with tempfile.TemporaryDirectory(prefix="regrow-") as name:
-        pack, data, result = commands.compress(
-            subject, ["--target", "pi", *settings["arguments"]], Path(name)
-        )
+    with temporary_folder() as name:
+        pack, data, result = commands.compress(subject, ["--target", "pi", *settings["arguments"]], name)
         x = load_npz(data).x
         weights = sum(layer["weights"] for layer in result["layers"])
         return {

@@ -1,11 +1,9 @@
 """Zero skipping: how many weights and activations are zero, and what time leaving them out saves."""
 
 import copy
-import tempfile
 import time
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 
 import regrow_host
 from regrow_host import tflite
+from regrow_host.files import temporary_folder
 from regrow_host.study import commands, plots, quantization
 from regrow_host.study.experiment import Figure, Outcome, Outcomes, Table, Unfit
 from regrow_host.study.lab import Lab, Result, Settings, trial
@@ -130,10 +129,10 @@ def on_board(subject: Subject, settings: Settings) -> Result:
     microseconds of all rounds, and the share of products left out.
     """
     models = {"skipping": subject.model, "whole": without_relus(subject.model)}
-    with tempfile.TemporaryDirectory(prefix="regrow-") as name:
+    with temporary_folder() as name:
         packs = {}
         for which, model in models.items():
-            folder = Path(name) / which
+            folder = name / which
             folder.mkdir()
             words = ["--codec", "raw", "--target", "board"]
             packs[which] = *commands.compress(replace(subject, model=model), words, folder)[:2], folder
