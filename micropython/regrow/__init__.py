@@ -31,18 +31,16 @@ def reserve(path, trust=None):
     """
     path = path.rstrip("/")
     found = None
+    before = set(sys.modules)
     threshold = gc.threshold()
     gc.threshold(2048)  # what stays, as modules and names, must stay at the front of the heap
     try:
-        from .resident import allocate, claim, open_resident
-
-        found = open_resident(path) if trust is None else None
+        if trust is None:
+            found = _resident().open_resident(path)
         if found is None:
-            claim(path)
-            _install(path, trust)
-            found = open_resident(path)
-        file, size = found
-        return file, allocate(size)
+            _install(path, trust, before)
+            found = _resident().open_resident(path)
+        return found[0], _resident().allocate(found[1])
     except Exception:
         if found:
             found[0].close()
@@ -66,36 +64,27 @@ def start(file, memory):
         gc.threshold(threshold)
 
 
-def _install(path, trust):
-    """Write the resident form if it is not there; the modules that do it leave the heap again."""
-    before = set(sys.modules)
-    parts = None
+def _install(path, trust, before):
     try:
-        from .names import WRITERS, keep
+        from .firstload import write
 
-        keep(sys.modules[__name__], WRITERS)
-        unload(__name__ + ".names")
-        for module in ("codecs.gridkernel", "layouts.forms"):  # machine code: some ports keep a record of it
-            __import__(f"{__name__}.{module}")
-        from .parts import open_parts
-
-        parts = open_parts(path, trust)
-        if parts:
-            for module in ("pack", "signing", "sha512"):  # they make room for what comes
-                name = f"{__name__}.{module}"
-                if name in sys.modules and name not in before:
-                    unload(name)
-            from .install import install
-            from .resident import path_of
-
-            install(parts, path_of(path))
+        write(path, trust, before)
     finally:
-        if parts:
-            parts.close()
-        for name in list(sys.modules):
-            if name not in before:
-                unload(name)
-        gc.collect()
+        leave(before)
+
+
+def _resident():
+    from . import resident  # it leaves while it is not needed
+
+    return resident
+
+
+def leave(before, *but):
+    """Give back the heap of the modules that came since `before`, except for those and the errors."""
+    for name in list(sys.modules):
+        if name not in before and name[name.rfind(".") + 1 :] not in but and not name.endswith(".errors"):
+            unload(name)
+    gc.collect()
 
 
 def unload(name):

@@ -31,9 +31,8 @@ class Agent:
 
     def __init__(self, config):
         self._config = config
-        from .names import GUESTS, WRITERS, keep
+        from .names import GUESTS, keep
 
-        keep(regrow, WRITERS)
         keep(regrow, GUESTS)
         regrow.unload("regrow.names")
         self._join()

@@ -49,6 +49,7 @@ _FAMILIES = {
     255: "lookup",
 }
 """By operator code: the file in kernels/ that runs it, and in layouts/ that writes its record."""
+_CODECS = ("raw", "central", "grid")
 
 
 class Output:
@@ -127,6 +128,15 @@ class Output:
         for each in (b"RGR1", pack_id, self._digest.digest(), sizes):
             self._file.write(each)
         self._file.flush()
+
+
+def needs(parts):
+    """The modules of codecs and layouts that the pack with those parts takes, in a set."""
+    modules = {f"codecs.{_CODECS[codec]}" for codec in parts.codecs() if codec < len(_CODECS)}
+    for op in Graph(parts.graph()).ops():
+        if op.code in _FAMILIES:
+            modules.add(f"layouts.{_FAMILIES[op.code]}")
+    return modules
 
 
 def install(parts, path):

@@ -5,83 +5,79 @@ would cut in pieces what they leave behind, and an arena needs one piece.
 """
 
 import gc
-import os
 import sys
 
-WRITERS = {
-    "": (
-        "resident",
-        "reader",
-        "pack",
-        "parts",
-        "graph",
-        "weights",
-        "octaves",
-        "rice",
-        "quant",
-        "install",
-        "network",
-        "executor",
-    ),
-    ".codecs": ("__init__", "raw", "central", "grid", "gridkernel", "gridmodel"),
-    ".layouts": (
-        "__init__",
-        "checks",
-        "channels",
-        "strides",
-        "window",
-        "conv",
-        "forms",
-        "depthwise",
-        "pool",
-        "add",
-        "elementwise",
-        "reshape",
-        "softmax",
-    ),
+IMPORTS = {
+    "install": ("graph", "weights", "layouts.__init__"),
+    "parts": ("reader", "pack", "resident"),
+    "codecs.raw": ("codecs.__init__", "octaves", "rice"),
+    "codecs.central": ("codecs.__init__", "generator"),
+    "codecs.grid": ("codecs.__init__", "codecs.gridkernel", "codecs.gridmodel", "octaves", "rice"),
+    "layouts.conv": ("layouts.window", "layouts.forms", "layouts.channels", "layouts.checks", "quant"),
+    "layouts.depthwise": ("layouts.window", "layouts.channels", "layouts.checks", "quant"),
+    "layouts.transpose_conv": ("layouts.window", "layouts.channels", "layouts.checks", "quant"),
+    "layouts.pool": ("layouts.window", "layouts.checks", "quant"),
+    "layouts.add": ("layouts.checks", "quant"),
+    "layouts.softmax": ("layouts.checks", "quant"),
+    "layouts.elementwise": ("layouts.strides", "layouts.checks", "quant"),
+    "layouts.reduce": ("layouts.strides", "layouts.checks", "quant"),
+    "layouts.movement": ("layouts.strides", "layouts.checks"),
 }
-"""The modules that write a resident form."""
+"""What modules import that are named to `keep`; what is missing here costs room, nothing else."""
 
-GUESTS = {
-    "": ("signing", "sha512", "fetch", "mqtt", "probe", "generator"),
-    ".kernels": (
-        "__init__",
-        "eights",
-        "lanes",
-        "rows",
-        "sparse",
-        "layer",
-        "columns",
-        "wide",
-        "depthwise",
-        "pool",
-        "add",
-        "reshape",
-        "softmax",
-    ),
-}
-"""Those that come and go as well while a device serves its fleet."""
+GUESTS = (
+    "install",
+    "parts",
+    "signing",
+    "sha512",
+    "fetch",
+    "mqtt",
+    "probe",
+    "network",
+    "executor",
+    "codecs.raw",
+    "codecs.central",
+    "codecs.grid",
+    "layouts.conv",
+    "layouts.depthwise",
+    "layouts.pool",
+    "layouts.add",
+    "layouts.reshape",
+    "layouts.softmax",
+    "kernels.eights",
+    "kernels.lanes",
+    "kernels.rows",
+    "kernels.sparse",
+    "kernels.layer",
+    "kernels.columns",
+    "kernels.wide",
+    "kernels.depthwise",
+    "kernels.pool",
+    "kernels.add",
+    "kernels.reshape",
+    "kernels.softmax",
+)
+"""Those that come and go while a device serves its fleet."""
 
 
-def keep(package, parts):
-    """Meet now the names of those modules in the imported package, and have room for the modules: a dict that
+def keep(package, modules):
+    """Meet now the names of those modules of the imported package, and have room for the modules: a dict that
     grows moves back in the heap.
 
     The names stand in .mpy files; those of a source only the compiler knows.
     """
-    folder = package.__file__.rpartition("/")[0]
+    root = package.__file__.rpartition("/")[0]
     coming = []
-    for part, modules in parts.items():
-        path = folder + part.replace(".", "/")
-        _keep(part[1:])
-        for file in os.listdir(path):
-            module, _, kind = file.partition(".")
-            if kind == "mpy" and module in modules:
-                _keep(module)
-                _keep_table(path + "/" + file)
-                coming.append(package.__name__ + part + "." + module)
-            gc.collect()
-    coming = [name for name in coming if name not in sys.modules]
+    for module in modules:
+        for each in (module,) + IMPORTS.get(module, ()):  # noqa: RUF005 (boards unpack nothing here)
+            name = package.__name__ + "." + each
+            if name not in sys.modules and name not in coming:
+                _keep(name)
+                for part in each.split("."):
+                    _keep(part)
+                coming.append(name)
+                _keep_table(root + "/" + each.replace(".", "/") + ".mpy")
+                gc.collect()
     for name in coming:
         sys.modules[name] = None
         setattr(package, name, None)
@@ -93,16 +89,20 @@ def keep(package, parts):
 def _keep_table(path):
     """After 4 bytes stand the counts of names and constants, then the names, each after twice its length and
     before a 0; an odd number there stands for one of the firmware's names."""
+    try:
+        file = open(path, "rb")  # noqa: SIM115 - it is closed below
+    except OSError:
+        return
     _keep(path)
-    with open(path, "rb") as file:
-        file.read(4)
-        count = _number(file)
-        _number(file)
-        for _ in range(count):
-            size = _number(file)
-            if not size & 1:
-                _keep(str(file.read(size >> 1), "utf-8"))
-                file.read(1)
+    file.read(4)
+    count = _number(file)
+    _number(file)
+    for _ in range(count):
+        size = _number(file)
+        if not size & 1:
+            _keep(str(file.read(size >> 1), "utf-8"))
+            file.read(1)
+    file.close()
 
 
 def _number(file):

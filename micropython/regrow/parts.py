@@ -69,6 +69,10 @@ class Parts:
         self._weights = open(self._paths[i], "rb")  # noqa: SIM115 - it stays open
         return Reader(self._weights, self._offsets[i], self._sizes[i])
 
+    def codecs(self):
+        """The numbers of the codecs of all weights."""
+        return {self.weights(number).u8() for number in self._numbers if number != _GRAPH}
+
     def close(self):
         for file in (self._graph, self._weights):
             if file:

@@ -88,7 +88,6 @@ class Rows:
             raise PackError(f"weights {tensor.place} do not have a scale for each of {channels} channels")
         self._levels = bytearray(size - HEAD)
         self.levels = memoryview(self._levels)[:terms]
-        self._constant = bytes([self._zero]) * terms
 
     def read(self):
         """Take the weights of the next channel into `levels`, as level + 128."""
@@ -108,7 +107,7 @@ class Rows:
             raise PackError("an op of the graph has a bias that overflows its sums")
         folded = -(self._x.zero_point + 128) * (sum(self.levels) - len(self.levels) * self._zero)
         wide = self._wide or not self._reachable(bias, shift)
-        if wide and not self._wide and self.levels == self._constant:
+        if wide and not self._wide and self.levels == bytes([self._zero]) * len(self.levels):
             bias, m, shift = self._alone(requantize(bias, m, shift, self._once))
             wide = False
         if wide:
