@@ -665,7 +665,20 @@ def _initialize(net: Net, number: int, state: int) -> None:
     net.operators.insert(0, call)
 
 
+def residual(net: Net, depth: int) -> Model:
+    """ResNet: a block that adds what it took, one that halves rows and columns, a pooling."""
+    height, width, size = (int(net.random.integers(*ends)) for ends in ((24, 40), (6, 20), (2, 6)))
+    x = net.conv(net.input((1, height, width, 3)), 4 * depth, 3, activation=1)
+    added = net.add(net.conv(net.conv(x, 4 * depth, size, activation=1), 4 * depth, 3), x, 1)
+    half = net.conv(net.conv(added, 10, 3, stride=2, activation=1), 10, size)
+    x = net.lookup("TANH", net.add(half, net.conv(added, 10, stride=2)))
+    options = schema.Pool2DOptionsT(SAME, 2, 2, 3, 3, 0)
+    shape = 1, *(windows(n, 3, 2, 1, SAME) for n in net.shape(x)[1:3]), 10
+    pooled = net.op("MAX_POOL_2D", [x], net.like(x, shape), options)
+    return net.model(net.dense(net.mean(pooled), 3), pooled)
+
+
 BLOCKS: dict[str, SearchStrategy[Model]] = {
     block.__name__: st.builds(block, nets(calm=True), st.integers(2, 6))
-    for block in (inverted_residual, squeeze_excite, channel_shuffle, fire, upsampler, streaming)
+    for block in (inverted_residual, squeeze_excite, channel_shuffle, fire, upsampler, streaming, residual)
 }

@@ -127,6 +127,6 @@ def test_heaps_suffice(build: Any, heap: int, loaded: int, tmp_path: Path, port:
 
 def test_a_plan_beyond_the_heap_is_refused_before_anything_is_written(tmp_path: Path, port: Any) -> None:
     write(resnet().bytes(), tmp_path, 1)
-    with pytest.raises(CapacityError, match=r"needs 39036 bytes of heap and \d+ of \d+ are free"):
+    with pytest.raises(CapacityError, match=r"needs 29928 bytes of heap and \d+ of \d+ are free"):
         port.run("bench", "net.rgp", "inputs", "outputs", heap=36 * KB, cwd=tmp_path)
     assert not list(tmp_path.glob("*.resident*"))

@@ -1,12 +1,13 @@
 """Every operator on the board's executor: equal to numpy's, which equals TFLite's, and on ints of 32 bits."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.strategies import SearchStrategy
 from networks import BLOCKS, OPERATORS, execute, samples
-from regrow_host import lower, tflite
+from regrow_host import bands, lower, planner, tflite
 from regrow_host.tflite import Model
 from test_board_engine import micropython, write_pack
 
@@ -54,11 +55,16 @@ def draw(strategy: SearchStrategy[Model], count: int) -> list[Model]:
     return models
 
 
-def write(folder: Path, number: int, model: Model) -> None:
-    """The model as a pack, and samples with the numpy executor's outputs."""
+def write(folder: Path, number: int, model: Model, chain: int | None = None) -> None:
+    """The model as a pack, perhaps with a chain in bands, and samples with the numpy executor's outputs."""
     lowered = lower.lower(tflite.read(tflite.build(model)))
+    graph = lowered.graph
+    if chain is not None:
+        whole = replace(graph, tensors=tuple(replace(each, rows=0) for each in graph.tensors))
+        able = bands.candidates(whole, step=8)
+        graph = planner.place(whole, [able[chain % len(able)]])
     weights = [(w.levels, w.scales, w.inner) for w in lowered.weights]
-    write_pack(folder / f"{number}.rgp", lowered.graph, weights)
+    write_pack(folder / f"{number}.rgp", graph, weights)
     x = samples(model, SAMPLES)
     with (folder / f"{number}.bin").open("wb") as file:
         for sample in zip(*x, *execute(model, x), strict=True):
@@ -72,3 +78,10 @@ def test_random_networks_equal_numpy(name: str, tmp_path: Path) -> None:
     for number, model in enumerate(models):
         write(tmp_path, number, model)
     assert micropython(COMPARE, tmp_path, str(len(models))) == "all ran\n"
+
+
+def test_any_chain_of_ops_runs_band_by_band(tmp_path: Path) -> None:
+    models = draw(BLOCKS["residual"], 3)
+    for number in range(30):
+        write(tmp_path, number, models[number % 3], number // 3 * 2)
+    assert micropython(COMPARE, tmp_path, "30") == "all ran\n"

@@ -15,7 +15,7 @@ from regrow.reader import Reader
 
 Array = NDArray[Any]
 
-ACTIVATION, WEIGHTS, CONSTANT, VARIABLE = range(4)
+ACTIVATION, WEIGHTS, CONSTANT, VARIABLE, BAND = range(5)
 DTYPES = tuple(np.dtype(t) for t in ("int8", "uint8", "int16", "int32", "int64", "float32", "bool"))
 FORM = 1
 PLAIN, CODED = 0, 1
@@ -27,7 +27,8 @@ LIMIT = 1 << 31
 @dataclass(frozen=True, slots=True)
 class Tensor:
     """One tensor. Which of `offset`, `number`, `data` and `fill` (each byte of a variable at load) counts
-    depends on `kind`."""
+    depends on `kind`. `rows`: of an activation of which only so many stand in a board's arena at one time
+    (kind BAND in the file), otherwise 0."""
 
     kind: int
     dtype: np.dtype[Any]
@@ -38,6 +39,7 @@ class Tensor:
     number: int = 0
     data: Array | None = None
     fill: int = 0
+    rows: int = 0
 
     @property
     def size(self) -> int:
@@ -46,6 +48,11 @@ class Tensor:
     @property
     def nbytes(self) -> int:
         return self.size * self.dtype.itemsize
+
+    @property
+    def room(self) -> int:
+        """The bytes of it that stand in the arena at one time."""
+        return self.nbytes // self.shape[1] * self.rows if self.rows else self.nbytes
 
     @property
     def as_levels(self) -> "Tensor":
@@ -111,7 +118,7 @@ class Graph:
     def check(self) -> None:
         """Raise PackError unless ids, definitions, arena and the shapes of every op fit together."""
         for i, tensor in enumerate(self.tensors):
-            if tensor.kind in (ACTIVATION, VARIABLE) and tensor.offset + tensor.nbytes > self.arena:
+            if tensor.kind in (ACTIVATION, VARIABLE) and tensor.offset + tensor.room > self.arena:
                 raise PackError(f"tensor {i} of the graph does not fit the arena of {self.arena} bytes")
         self._check_order()
         for i, op in enumerate(self.ops):
@@ -166,7 +173,7 @@ class Graph:
 
 def _tensor(reader: Reader) -> Tensor:
     kind, code, rank = reader.u8(), reader.u8(), reader.u8()
-    if kind > VARIABLE or code >= len(DTYPES) or rank > MAX_RANK:
+    if kind > BAND or code >= len(DTYPES) or rank > MAX_RANK:
         raise PackError(f"a tensor of the graph has kind {kind}, dtype {code} and rank {rank}")
     dtype = DTYPES[code]
     shape = tuple(reader.varint() for _ in range(rank))
@@ -181,6 +188,10 @@ def _tensor(reader: Reader) -> Tensor:
     if kind == CONSTANT:
         return Tensor(kind, dtype, shape, scale, zero_point, data=_constant(reader, dtype, shape, size))
     offset = reader.varint()
+    if kind == BAND:
+        if not (rank == 4 and 0 < (rows := reader.varint()) < shape[1]):
+            raise PackError(f"a tensor of the graph with the shape {shape} cannot be there in part")
+        return Tensor(ACTIVATION, dtype, shape, scale, zero_point, offset=offset, rows=rows)
     fill = reader.u8() if kind == VARIABLE else 0
     return Tensor(kind, dtype, shape, scale, zero_point, offset=offset, fill=fill)
 

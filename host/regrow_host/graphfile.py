@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 from regrow import graph as device
-from regrow.graph import DTYPES, VARIABLE, WEIGHTS, Graph
+from regrow.graph import BAND, DTYPES, VARIABLE, WEIGHTS, Graph
 
 from . import rice
 from .varint import varint
@@ -21,13 +21,14 @@ def write(graph: Graph) -> bytes:
 
 
 def _tensor(tensor: device.Tensor) -> bytes:
-    head = bytes([tensor.kind, DTYPES.index(tensor.dtype), len(tensor.shape)]) + _varints(tensor.shape)
+    kind = BAND if tensor.rows else tensor.kind
+    head = bytes([kind, DTYPES.index(tensor.dtype), len(tensor.shape)]) + _varints(tensor.shape)
     if tensor.kind == WEIGHTS:
         return head + varint(tensor.number)
     head += struct.pack("<fh", tensor.scale, tensor.zero_point)
     if tensor.data is None:
         fill = bytes([tensor.fill]) if tensor.kind == VARIABLE else b""
-        return head + varint(tensor.offset) + fill
+        return head + varint(tensor.offset) + fill + (varint(tensor.rows) if tensor.rows else b"")
     data = tensor.data.astype(tensor.dtype.newbyteorder("<")).tobytes()
     coded = _coded(tensor.data.ravel().tolist()) if tensor.dtype == np.int32 else None
     if coded and len(coded) < len(data):

@@ -8,12 +8,15 @@ from dataclasses import dataclass, field, replace
 
 from regrow.graph import ACTIVATION, VARIABLE, Graph, Node, Tensor
 
+from . import bands
+from .bands import Chain
 from .tflite import OPERATOR_CODES
 from .work import DEPTHWISE_CONV_2D, LOOKUP, lag, work
 
 ALIGNMENT = 4  # so that kernels may load words
 WORK_ALIGNMENT = 8
 TRIES = 200
+WORTH = 16  # ops run band by band where that saves one part in so many of the arena
 
 IN_PLACE = {
     *(OPERATOR_CODES[name] for name in ("ADD", "SUB", "MUL", "RESHAPE")),
@@ -51,20 +54,96 @@ class Block:
 
 
 def plan(graph: Graph) -> Graph:
-    """The graph with offsets for its activations and with the arena they and its ops need, in bytes."""
-    by_tensor = _blocks(graph)
-    blocks = list(dict.fromkeys(by_tensor.values()))
-    arena = _place_well([*blocks, *_work(graph, by_tensor)])
+    """The graph with offsets for its activations and with the arena they and its ops need, in bytes.
+
+    Where that makes the arena smaller, ops run band by band and what is between them is there in part.
+    """
+    return place(graph, _chains(graph))
+
+
+def place(graph: Graph, chains: list[Chain]) -> Graph:
+    """The graph planned with those ops running band by band."""
+    kept = {i: rows for chain in chains for i, rows in chain.kept().items()}
+    by_tensor, blocks = _lay(graph, chains)
+    arena = _place_well(blocks)
     tensors = tuple(
-        replace(tensor, offset=by_tensor[i].offset) if i in by_tensor else tensor
+        replace(tensor, offset=by_tensor[i].offset, rows=kept.get(i, 0)) if i in by_tensor else tensor
         for i, tensor in enumerate(graph.tensors)
     )
     return replace(graph, tensors=tensors, arena=arena)
 
 
+def _chains(graph: Graph) -> list[Chain]:
+    """The chains to run band by band, each in as few steps as the arena has room for.
+
+    While the op that needs most is in a chain that needs less, that chain is taken.
+    """
+    chains: list[Chain] = []
+    left = bands.candidates(graph)
+    while left:
+        needs = _needs(graph, chains)
+        top = needs.index(max(needs))
+        able = [chain for chain in left if chain.first <= top <= chain.last]
+        trials = [(_needs(graph, [*chains, each])[top], len(each.links), each.first, each) for each in able]
+        if not trials:
+            break
+        least, _, _, best = min(trials, key=lambda trial: trial[:3])
+        if least > needs[top] - needs[top] // WORTH:
+            break
+        chains.append(best)
+        left = [each for each in left if each.last < best.first or each.first > best.last]
+    return _widened(graph, _wanted(graph, chains))
+
+
+def _wanted(graph: Graph, chains: list[Chain]) -> list[Chain]:
+    """The chains without those that do not make the arena smaller."""
+    arena = _place_fast(graph, chains)
+    for chain in reversed(chains):
+        others = [each for each in chains if each is not chain]
+        needed = _place_fast(graph, others)
+        if needed - needed // WORTH <= arena:
+            chains, arena = others, needed
+    return chains
+
+
+def _widened(graph: Graph, chains: list[Chain]) -> list[Chain]:
+    """The chains in as few steps as the arena has room for."""
+    arena = _place_fast(graph, chains)
+    for n, chain in enumerate(chains):
+        for steps in range(2, chain.steps):
+            larger = replace(chain, rows=-(-chain.height // steps))
+            fewer = [*chains[:n], larger, *chains[n + 1 :]]
+            if larger.saves(graph) and _place_fast(graph, fewer) <= arena:
+                chains = fewer
+                break
+    return chains
+
+
+def _needs(graph: Graph, chains: list[Chain]) -> list[int]:
+    """The least bytes that must be there while each op runs."""
+    _, blocks = _lay(graph, chains)
+    return [_need(blocks, n) for n in range(len(graph.ops))]
+
+
+def _place_fast(graph: Graph, chains: list[Chain]) -> int:
+    """About the arena with those chains."""
+    _, blocks = _lay(graph, chains)
+    return _place(_by_size(blocks))
+
+
+def _lay(graph: Graph, chains: list[Chain]) -> tuple[dict[int, Block], list[Block]]:
+    """The block of each activation and variable, by tensor id, and all blocks."""
+    by_tensor = _blocks(graph, chains)
+    blocks = list(dict.fromkeys(by_tensor.values()))
+    return by_tensor, [*blocks, *_work(graph, by_tensor, chains)]
+
+
 def alive(graph: Graph) -> list[list[int]]:
     """Per op the ids of the activations and variables that have a value while it runs."""
-    spans = {i: (block.first, block.last) for i, block in _tensors(graph).items()}
+    blocks = _tensors(graph)
+    for chain in bands.of(graph):
+        _prolong(blocks, chain)
+    spans = {i: (block.first, block.last) for i, block in blocks.items()}
     return [[i for i, (first, last) in spans.items() if first <= n <= last] for n in range(len(graph.ops))]
 
 
@@ -77,21 +156,46 @@ def _covered(tensors: list[Tensor]) -> int:
     """Bytes that tensors cover; those that several share count once."""
     total = end = 0
     for tensor in sorted(tensors, key=lambda each: each.offset):
-        total += max(0, tensor.offset + tensor.nbytes - max(end, tensor.offset))
-        end = max(end, tensor.offset + tensor.nbytes)
+        total += max(0, tensor.offset + tensor.room - max(end, tensor.offset))
+        end = max(end, tensor.offset + tensor.room)
     return total
 
 
-def _blocks(graph: Graph) -> dict[int, Block]:
+def _blocks(graph: Graph, chains: list[Chain]) -> dict[int, Block]:
     """The block of each activation and variable, by tensor id."""
     blocks = _tensors(graph)
+    for chain in chains:
+        for i, rows in chain.kept().items():
+            blocks[i].size = replace(graph.tensors[i], rows=rows).room
+        _prolong(blocks, chain)
+        _run_into(graph, blocks, chain)
+    chained = {n for chain in chains for n in range(chain.first, chain.last + 1)}
     for n, op in enumerate(graph.ops):
         for i in op.outputs:
-            shared = _in_place(graph, n, i, blocks)
+            shared = _in_place(graph, n, i, blocks) if n not in chained else None
             if shared:
                 shared.last = blocks[i].last
                 blocks[i] = shared
     return blocks
+
+
+def _prolong(blocks: dict[int, Block], chain: Chain) -> None:
+    """What a chain takes and gives is there from its first step to its last."""
+    for block in blocks.values():
+        if chain.first <= block.first <= chain.last:
+            block.first = chain.first
+        if chain.first <= block.last <= chain.last:
+            block.last = chain.last
+
+
+def _run_into(graph: Graph, blocks: dict[int, Block], chain: Chain) -> None:
+    """Note which inputs the last output of a chain may run into."""
+    output = chain.links[-1].output
+    inner = set(chain.inner)
+    for i in {i for each in chain.links for i in each.inputs if i not in inner}:
+        distance = chain.lag(i, *(graph.tensors[t].nbytes // graph.tensors[t].shape[1] for t in (output, i)))
+        if distance is not None and blocks[i].last == chain.last:
+            blocks[output].lags[blocks[i]] = distance
 
 
 def _tensors(graph: Graph) -> dict[int, Block]:
@@ -126,11 +230,12 @@ def _in_place(graph: Graph, n: int, output: int, blocks: dict[int, Block]) -> Bl
     return None
 
 
-def _work(graph: Graph, blocks: dict[int, Block]) -> Iterator[Block]:
+def _work(graph: Graph, blocks: dict[int, Block], chains: list[Chain]) -> Iterator[Block]:
     """The blocks that ops work in; notes on the way which outputs may run into their input's place."""
+    chained = {n for chain in chains for n in range(chain.first, chain.last + 1)}
     for n, (op, node) in enumerate(graph.nodes()):
         given, written = blocks.get(op.inputs[0]), blocks[op.outputs[0]]
-        distance = lag(op.code, node)
+        distance = lag(op.code, node) if n not in chained else None
         shares = False
         if given and given is not written and distance is not None:
             shares = given.last == n and written.first == n and _pays(op.code, node, distance)
@@ -156,7 +261,7 @@ def _place_well(blocks: list[Block]) -> int:
     first: it lies lower where it runs into the place of one before. Then, try by try, the block that came to
     lie at the top goes to an earlier turn.
     """
-    order = sorted(blocks, key=lambda block: (-block.size, -block.first))
+    order = _by_size(blocks)
     chance = random.Random(0)
     best, offsets, least = _place(order), [block.offset for block in blocks], _least(blocks)
     for _ in range(TRIES):
@@ -173,17 +278,25 @@ def _place_well(blocks: list[Block]) -> int:
     return best
 
 
+def _by_size(blocks: list[Block]) -> list[Block]:
+    return sorted(blocks, key=lambda block: (-block.size, -block.first))
+
+
 def _least(blocks: list[Block]) -> int:
-    """No arena is smaller: what is alive together, less what may run into another's place."""
-    return max(
-        sum(other.size - _shared(other) for other in blocks if other.first <= each.first <= other.last)
-        for each in blocks
-    )
+    """No arena is smaller."""
+    return max(_need(blocks, each.first) for each in blocks)
 
 
-def _shared(block: Block) -> int:
+def _need(blocks: list[Block], n: int) -> int:
+    """What is alive together while op n runs, less what may run into another's place."""
+    alive = [each for each in blocks if each.first <= n <= each.last]
+    return sum(each.size - _shared(each, alive) for each in alive)
+
+
+def _shared(block: Block, alive: list[Block]) -> int:
     """The most bytes that a block may have in common with those whose place it runs into."""
-    return sum(min(other.size, block.size, block.size - distance) for other, distance in block.lags.items())
+    lags = [(other, distance) for other, distance in block.lags.items() if other in alive]
+    return min(block.size, sum(min(other.size, block.size - distance) for other, distance in lags))
 
 
 def _place(order: list[Block]) -> int:

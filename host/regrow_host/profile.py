@@ -17,7 +17,7 @@ from regrow.graph import WEIGHTS, Graph, Node, Op
 from regrow.network import Network
 from regrow.pack import ROLE_GRAPH, USE_EXECUTOR, Pack
 
-from regrow_host import bench, console, planner, tflite
+from regrow_host import bands, bench, console, planner, tflite
 from regrow_host.files import temporary_folder
 from regrow_host.mpremote import Board
 from regrow_host.packfile import open_trusted
@@ -59,9 +59,11 @@ def profile(path: Path, samples: Path | None = None, port: str | None = None) ->
         inputs.write_bytes(x.tobytes())
         files = {"pack.rgp": path, "inputs": inputs}
         report = Board(port).run("profile", files) if port else _here(files)
-    if len(report["ops"]) != len(works):
-        raise PackError(f"the board runs {len(report['ops'])} ops, the graph has {len(works)}")
-    costs = np.array(report["ops"]) / len(x)
+    records = bands.records(graph)
+    if len(report["ops"]) != len(records):
+        raise PackError(f"the board runs {len(report['ops'])} records, the graph has {len(records)}")
+    costs = np.zeros((len(works), 3))
+    np.add.at(costs, records, np.array(report["ops"]) / len(x))
     return {
         "port": port,
         "samples": len(x),

@@ -31,7 +31,8 @@ MUL = OPERATOR_CODES["MUL"]
 RESIZE = OPERATOR_CODES["RESIZE_NEAREST_NEIGHBOR"]
 SOFTMAX = OPERATOR_CODES["SOFTMAX"]
 POOLS = {OPERATOR_CODES[name] for name in ("AVERAGE_POOL_2D", "MAX_POOL_2D")}
-SUMS = {OPERATOR_CODES[name] for name in ("ADD", "SUB")}
+ADD = OPERATOR_CODES["ADD"]
+SUMS = {ADD, OPERATOR_CODES["SUB"]}
 MOVEMENTS = {OPERATOR_CODES[name] for name in ("CONCATENATION", "PAD", "TRANSPOSE", "STRIDED_SLICE")}
 
 
@@ -56,7 +57,7 @@ def lag(code: int, node: Node) -> int | None:
     """
     if code not in (CONV_2D, DEPTHWISE_CONV_2D, *POOLS):
         return None
-    y, output = _rows(code, node), node.outputs[0]
+    y, output = rows(code, node), node.outputs[0]
     row, image_row = output.nbytes // y.count, _image(node).nbytes // y.given
     ahead = y.reach if code == DEPTHWISE_CONV_2D else 0
     needed = [max(0, each * y.stride - y.padding[0] + ahead) for each in range(y.count)]
@@ -68,6 +69,8 @@ def lag(code: int, node: Node) -> int | None:
 
 def _small(code: int, node: Node) -> int:
     """Bytes of tables and constants."""
+    if code == ADD and alike(node):
+        return TABLES
     if code in (*SUMS, MUL):
         return -(-(AXES + _constant(node)) // 8) * 8 + (TABLES if code in SUMS else 0)
     if code in MOVEMENTS:
@@ -75,6 +78,11 @@ def _small(code: int, node: Node) -> int:
     if code == RESIZE:
         return 4 * sum(node.outputs[0].shape[1:3])
     return {LOOKUP: LOOKUP_TABLE, SOFTMAX: SOFTMAX_TABLE}.get(code, 0)
+
+
+def alike(node: Node) -> bool:
+    """Whether all inputs are activations of the output's shape."""
+    return all(x and x.kind != CONSTANT and x.shape == node.outputs[0].shape for x in node.inputs)
 
 
 def _transposed(node: Node) -> int:
@@ -121,7 +129,7 @@ def _channel(node: Node) -> int:
     return channels // _image(node).shape[3] * (HEAD + -(-taps_h * taps_w // 4) * 4) + y.reach * columns
 
 
-def _rows(code: int, node: Node) -> Axis:
+def rows(code: int, node: Node) -> Axis:
     """The windows down the image."""
     if code not in POOLS:
         return _windows(node)[0]

@@ -6,7 +6,8 @@ from array import array
 import micropython
 from micropython import const
 
-_WORDS = const(32)
+_WORDS = const(33)
+_AGAIN = const(30)
 _FIRST = const(76)
 
 
@@ -36,7 +37,13 @@ class Executor:
         file.seek(_FIRST)
         for _ in range(self._ops):
             file.readinto(p, 4 * _WORDS)
+            again = p[_AGAIN]
+            if again:  # an op that runs band by band reads the same for each of them
+                place = file.tell()
+                file.seek(again)
             self._kernels[p[_WORDS - 2]](p, self.memory, self._views[p[_WORDS - 1]], file)
+            if again:
+                file.seek(place)
 
 
 def _kernel(name):

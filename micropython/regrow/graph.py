@@ -10,6 +10,7 @@ ACTIVATION = const(0)
 WEIGHTS = const(1)
 CONSTANT = const(2)
 VARIABLE = const(3)
+_BAND = const(4)
 
 INT8 = const(0)
 UINT8 = const(1)
@@ -24,6 +25,7 @@ _NEVER = const(-2)
 class Tensor:
     """One tensor: `.kind .dtype .shape .scale .zero_point .place .count .size`; scale has a float32's bits.
 
+    `room` is the bytes of the arena it takes, below `size` if only some of its rows are there at one time.
     `place` is the offset in the arena, the weight number, or where in the graph part a constant's data stand;
     `coded` is their form; `fill` is the byte that a variable starts with. A uint8 activation is shown as the
     int8 it stands for.
@@ -33,7 +35,7 @@ class Tensor:
         self.kind = reader.u8()
         self.dtype = reader.u8()
         rank = reader.u8()
-        if self.kind > VARIABLE or self.dtype >= len(_ITEM) or rank > _MAX_RANK:
+        if self.kind > _BAND or self.dtype >= len(_ITEM) or rank > _MAX_RANK:
             raise PackError(f"a tensor of the graph has kind {self.kind}, dtype {self.dtype}, rank {rank}")
         self.shape = tuple([reader.varint() for _ in range(rank)])
         self.count = 1
@@ -41,7 +43,7 @@ class Tensor:
             self.count *= size
             if not 0 < self.count <= _LIMIT:
                 raise PackError(f"a tensor of the graph has the impossible shape {self.shape}")
-        self.size = self.count * _ITEM[self.dtype]
+        self.size = self.room = self.count * _ITEM[self.dtype]
         self.scale = self.zero_point = 0
         if self.kind == WEIGHTS:
             self.place = reader.varint()
@@ -65,7 +67,13 @@ class Tensor:
         self.place = reader.varint()
         if self.kind == VARIABLE:
             self.fill = reader.u8()
-        if self.place + self.size > arena:
+        if self.kind == _BAND:
+            self.kind = ACTIVATION
+            rows = reader.varint()
+            if rank != 4 or not 0 < rows < self.shape[1]:
+                raise PackError(f"a tensor of the graph has the impossible shape {self.shape}")
+            self.room = self.size // self.shape[1] * rows
+        if self.place + self.room > arena:
             raise PackError(f"a tensor of the graph does not fit in its arena of {arena} bytes")
 
 
@@ -100,9 +108,9 @@ class Graph:
         for i in range(tensors):
             self._positions[i] = reader.position
             tensor = Tensor(reader, self.arena)
-            self._kinds[i] = tensor.kind
+            self._kinds[i] = _BAND if tensor.room < tensor.size else tensor.kind
             self._places[i] = tensor.place
-            self._ends[i] = tensor.place + tensor.size
+            self._ends[i] = tensor.place + tensor.room
         self._body = reader.position
         self._follow(tensors)
 
@@ -130,7 +138,7 @@ class Graph:
         spans = []
         for i in range(len(self._kinds)):
             kind = self._kinds[i]
-            if kind == VARIABLE or (kind == ACTIVATION and self._first[i] <= n <= self._last[i]):
+            if kind == VARIABLE or (not kind & 3 and self._first[i] <= n <= self._last[i]):
                 spans.append((self._places[i], self._ends[i]))
         spans.sort()
         return spans
@@ -148,29 +156,40 @@ class Graph:
         """Note the op that writes and the last one that reads each activation; every op uses only those."""
         self._first = array("h", [_NEVER] * tensors)
         self._last = array("h", self._first)
+        n = first = 0
         for number in self.inputs:
             self._write(number, -1)
-        n = 0
+            self._read(number, -1, 0)
         for op in self._bare():
             for number in op.inputs:
                 if number >= 0:
-                    self._read(number, n)
+                    self._read(number, n, first)
             for number in op.outputs:
                 self._write(number, n)
             n += 1
+            if not op.outputs or self._kinds[op.outputs[0]] != _BAND:
+                # what ops that run band by band take and give is there from the first to the last of them
+                for spans in (self._first, self._last) if n - first > 1 else ():
+                    for i in range(tensors):
+                        if first <= spans[i] < n:
+                            spans[i] = first if spans is self._first else n - 1
+                first = n
         if n != self.length or (n and self._reader.left):
             raise PackError(f"the graph is followed by {self._reader.left} bytes that belong to nothing")
         for number in self.outputs:
-            self._read(number, n)
+            self._read(number, n, n)
 
-    def _read(self, number, n):
-        if number >= len(self._kinds) or (self._kinds[number] == ACTIVATION and self._last[number] == _NEVER):
+    def _read(self, number, n, first):
+        """Op n of those from `first` on, which run band by band, reads a tensor."""
+        if number >= len(self._kinds) or (not self._kinds[number] & 3 and self._last[number] == _NEVER):
             raise PackError("the graph uses a tensor that nothing before gives")
+        if self._kinds[number] == _BAND and self._first[number] < first:
+            raise PackError("the graph uses a tensor of which only some rows are left")
         self._last[number] = n
 
     def _write(self, number, n):
-        if not 0 <= number < len(self._kinds) or self._kinds[number] not in (ACTIVATION, VARIABLE):
+        if not 0 <= number < len(self._kinds) or self._kinds[number] not in (ACTIVATION, VARIABLE, _BAND):
             raise PackError("the graph writes a tensor that is no activation")
-        if self._kinds[number] == ACTIVATION and self._first[number] != _NEVER:
+        if not self._kinds[number] & 3 and self._first[number] != _NEVER:
             raise PackError("the graph writes a tensor twice")
         self._first[number] = self._last[number] = n

@@ -3,7 +3,7 @@
 It is made once, when a pack is installed, and from then on read front to back for every inference:
 
     RGR1, pack id (32 bytes), SHA-256 of all that follows (32), u32 place of the description, u32 memory
-    per op: 32 words of parameters, then whatever its kernel reads, in the order in which it reads it
+    per op: 33 words of parameters, then whatever its kernel reads, in the order in which it reads it
     the description, JSON: see `Executor`
 
 The memory of a network is its arena, longer where an op needs more: an op works in a stretch of it where no
@@ -23,7 +23,8 @@ from .errors import CapacityError, PackError
 from .graph import Graph
 from .weights import Scratch, Weights
 
-_WORDS = const(32)
+_WORDS = const(33)
+_AGAIN = const(30)
 _HEAD = const(76)
 _ALIGNMENT = const(8)
 _FAMILIES = {
@@ -67,6 +68,7 @@ class Output:
         self._params = array("i", bytes(4 * _WORDS))
         self.kernels = []
         self.views = []
+        self.records = 0
 
     def begin(self, kernel, place):
         """The op that comes runs by that kernel and works at that place of the memory."""
@@ -76,9 +78,14 @@ class Output:
     def params(self, *values):
         """The op's parameters, at most 30 of 0 to 2**31 - 1: kernels load them as unsigned words."""
         self._params[_WORDS - 2] = _number(self.kernels, self.kernel)
-        for i in range(_WORDS - 2):
+        for i in range(_AGAIN):
             self._params[i] = values[i] if i < len(values) else 0
+        self._params[_AGAIN] = 0
+        self.records += 1
         self.write(self._params)
+
+    def tell(self):
+        return self._file.tell()
 
     def write(self, data):
         """Bytes, a bytearray, memoryview or array; a multiple of 4 bytes in all keeps the next op aligned."""
@@ -164,14 +171,24 @@ def _write(parts, file):
     memory = _memory(graph)
     out = Output(file, parts, reader)
     file.write(bytes(_HEAD))
+    chain = []
     for n, op in enumerate(graph.ops()):
         place, size = max(_gaps(graph, n, memory), key=lambda gap: gap[1])
-        out.begin(_FAMILIES[op.code], place)
-        _lay(op, out, size)
+        chain.append((op, _FAMILIES[op.code], place, size))
+        if op.outputs and op.outputs[0].room < op.outputs[0].size:
+            continue
+        if len(chain) > 1:
+            bands = _layout("bands")
+            bands.write(chain, out, _lay)
+            unload(bands.__name__)
+        else:
+            out.begin(_FAMILIES[op.code], place)
+            _lay(op, out, size)
+        chain = []
     description = {
         "name": parts.name,
         "version": parts.version,
-        "ops": graph.length,
+        "ops": out.records,
         "kernels": out.kernels,
         "views": out.views,
         "inputs": [_describe(graph.tensor(number)) for number in graph.inputs],
@@ -188,16 +205,20 @@ def _lay(op, out, size):
     """
     if op.code not in _FAMILIES:
         raise PackError(f"the graph has an op with operator code {op.code}, which no kernel runs")
-    name = f"{__name__[: __name__.rfind('.')]}.layouts.{_FAMILIES[op.code]}"
-    steps = __import__(name, None, None, ("lay",)).lay(op, out)
+    layout = _layout(_FAMILIES[op.code])
+    steps = layout.lay(op, out)
     least = next(steps)
     if size is not None:
         try:  # noqa: SIM105 (boards have no contextlib)
             steps.send(size)
         except StopIteration:
             pass
-    unload(name)
+    unload(layout.__name__)
     return least
+
+
+def _layout(name):
+    return __import__(f"{__name__[: __name__.rfind('.')]}.layouts.{name}", None, None, ("lay",))
 
 
 def _memory(graph):

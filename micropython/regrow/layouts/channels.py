@@ -54,7 +54,7 @@ def weight_zero(op, options):
 
 
 def overlap(x, y):
-    return x.place < y.place + y.size and y.place < x.place + x.size
+    return x.place < y.place + y.room and y.place < x.place + x.room
 
 
 class Rows:

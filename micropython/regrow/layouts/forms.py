@@ -146,6 +146,7 @@ class Rows(Form):
 class Eights(Form):
     kernel = "eights"
     width = _WIDTH
+    term = 8  # bytes of a group's weights for a term
 
     def __init__(self, space, zero):
         self.size = _WIDTH * (HEAD + space.length)
@@ -157,25 +158,33 @@ class Eights(Form):
     def write(self, out, lines):
         channels = self.space.channels
         heads = array("i", bytes(_WIDTH * HEAD))
-        group = bytearray(self._group_bytes())
+        left = self._group_bytes()
+        pieces = []  # as the heap has no long piece free
+        while left:
+            pieces.append(bytearray(min(left, self.term * _BLOCK)))
+            left -= len(pieces[-1])
         for channel in range(channels):
             i = channel % _WIDTH
             lines.read()
             heads[4 * i : 4 * i + 4] = array("i", lines.head(channel))
-            self._put(lines.levels, group, i)
+            for n in range(len(pieces)):
+                levels = lines.levels[n * _BLOCK : n * _BLOCK + _BLOCK]
+                self._put(levels, pieces[n], i, len(levels))
             if i == _WIDTH - 1 or channel == channels - 1:
                 out.write(heads)
-                out.write(group)
+                for piece in pieces:
+                    out.write(piece)
 
     def _group_bytes(self):
-        return _WIDTH * self.space.length
+        return self.term * self.space.length
 
-    def _put(self, levels, group, i):
-        spread(levels, group, i, self.space.terms)
+    def _put(self, levels, group, i, count):
+        spread(levels, group, i, count)
 
 
 class Lanes(Eights):
     kernel = "lanes"
+    term = 4
 
     def __init__(self, space, zero, lowest):
         super().__init__(space, zero - lowest)
@@ -184,11 +193,8 @@ class Lanes(Eights):
         self.extra = 2 * _WIDTH * space.length
         self._lowest = lowest
 
-    def _group_bytes(self):
-        return _WIDTH // 2 * self.space.length
-
-    def _put(self, levels, group, i):
-        pack(levels, group, i, self.space.terms, self._lowest)
+    def _put(self, levels, group, i, count):
+        pack(levels, group, i, count, self._lowest)
 
 
 class Sparse(Form):
