@@ -114,17 +114,17 @@ def fit(values: Doubles, step: float, source: Floats, now: Floats, *, biased: bo
     `source` and `now` are the patches that the source's layer and the rounded one take; with `biased` the
     bias makes up for the mean error, and levels only for what varies.
     """
-    groups, count, k = now.shape
+    groups, _, k = now.shape
     grouped = values.reshape(groups, -1, k)
     before, after = source.mean(axis=1, dtype=np.float64), now.mean(axis=1, dtype=np.float64)
     if biased:
-        now, source = now - after[:, None].astype(np.float32), source - before[:, None].astype(np.float32)
-    square, cross = _product(now, now) / count, _product(source, now) / count
-    means = np.einsum("gkk->gk", square).mean(axis=1)
-    unit = np.maximum(means, SMALLEST * means.max() + TINY)[:, None, None] * np.eye(k)
-    # The least squares fit of the source's inputs by the present ones, nearly the identity.
-    fitted = np.linalg.solve(square + RIDGE * unit, (cross + RIDGE * unit).transpose(0, 2, 1))
-    levels = _round(grouped @ fitted.transpose(0, 2, 1), step, square + DAMPING * unit)
+        same = source is now
+        now = now - after[:, None].astype(np.float32)
+        source = now if same else source - before[:, None].astype(np.float32)
+    means = np.square(now).mean(axis=(1, 2), dtype=np.float64)
+    unit = np.maximum(means, SMALLEST * means.max() + TINY)
+    wanted = grouped if source is now else _fitted(grouped, source, now, RIDGE * unit)
+    levels = _round(wanted, step, now, DAMPING * unit)
     shift = _shift(grouped, step * levels, before, after) if biased else np.zeros(len(values))
     return Rounded(levels.reshape(values.shape).astype(np.int8), shift)
 
@@ -149,15 +149,37 @@ def plain(values: Doubles, step: float) -> Rounded:
     return Rounded(_nearest(values / step).astype(np.int8), np.zeros(len(values)))
 
 
-def _product(a: Floats, b: Floats) -> Doubles:
-    return np.asarray((a.transpose(0, 2, 1) @ b).astype(np.float64))
+def _fitted(values: Doubles, source: Floats, now: Floats, ridge: Doubles) -> Doubles:
+    """The rows (groups, rows, k) that give on `now` what `values` give on `source`, nearly: least squares,
+    held to `values` by the ridge.
+    """
+    moved = values @ _moments(source - now, now)
+    return np.asarray(values + moved @ _inverse(now, ridge))
 
 
-def _round(wanted: Doubles, step: float, square: Doubles) -> Doubles:
-    """Levels (groups, rows, k) for the damped moments (groups, k, k)."""
-    order = np.argsort(-np.einsum("gkk->k", square), kind="stable")
+def _moments(a: Floats, b: Floats) -> Doubles:
+    return np.asarray((a.transpose(0, 2, 1) @ b).astype(np.float64) / a.shape[1])
+
+
+def _inverse(x: Floats, ridge: Doubles) -> Doubles:
+    """Of the moments (groups, k, k) of x (groups, n, k) and the ridge (groups,) on their diagonals; of few
+    samples by the identity of Woodbury.
+    """
+    _, count, k = x.shape
+    eye, ridges = np.eye(k), ridge[:, None, None]
+    if 2 * count >= k:
+        return np.asarray(np.linalg.inv(_moments(x, x) + ridges * eye))
+    wide = x.astype(np.float64)
+    across = wide.transpose(0, 2, 1)
+    inner = wide @ across + count * ridges * np.eye(count)
+    return np.asarray((eye - across @ np.linalg.solve(inner, wide)) / ridges)
+
+
+def _round(wanted: Doubles, step: float, x: Floats, damping: Doubles) -> Doubles:
+    """Levels (groups, rows, k) of what is multiplied with x (groups, n, k)."""
+    order = np.argsort(-np.square(x).sum(axis=(0, 1), dtype=np.float64), kind="stable")
     left = wanted[:, :, order] / step
-    inverse = np.linalg.inv(square[:, order][:, :, order])
+    inverse = _inverse(x[:, :, order], damping)
     upper = np.linalg.cholesky((inverse + inverse.transpose(0, 2, 1)) / 2).transpose(0, 2, 1)
     # What is left of a squared error once the later columns have made up for it.
     weights = np.einsum("gkk->gk", upper)[:, None] ** -2.0

@@ -40,17 +40,15 @@ class Segments:
         if len(tensor.scales):
             scale, zero_point = float(tensor.scales[0]), int(tensor.zero_points[0])
             stored = quant.quantize(x, scale, zero_point, np.dtype(tensor.dtype))
-        return self._run(0, {index: stored.reshape(len(x), *tensor.shape)}, {})
+        return self._run(0, 1, {index: stored.reshape(len(x), *tensor.shape)}, {})
 
     def step(self, number: int, state: State, changed: Mapping[int, Tensor]) -> State:
         """From the state before layer `number` to that before the next one, where tensors have changed."""
-        return self._run(number + 1, state, changed)
+        return self._run(number + 1, number + 2, state, changed)
 
     def finish(self, number: int, state: State, changed: Mapping[int, Tensor]) -> Floats:
         """The outputs in real units, from the state before layer `number`, where tensors have changed."""
-        for later in range(number, len(self.layers)):
-            state = self.step(later, state, changed)
-        return self.outputs(state)
+        return self.outputs(self._run(number + 1, len(self._cuts) - 1, state, changed))
 
     def outputs(self, state: State) -> Floats:
         return self._real(state, self.model.outputs[0])
@@ -69,8 +67,9 @@ class Segments:
         shape = tensor.shape[1:] if tensor.shape[:1] == (1,) else tensor.shape
         return np.asarray(stored.reshape(len(stored), *shape), np.float32)
 
-    def _run(self, segment: int, state: State, changed: Mapping[int, Tensor]) -> State:
-        start, stop = self._cuts[segment : segment + 2]
+    def _run(self, first: int, end: int, state: State, changed: Mapping[int, Tensor]) -> State:
+        """From the state before segment `first` to that before segment `end`."""
+        start, stop = self._cuts[first], self._cuts[end]
         operators = self.model.operators[start:stop]
         later = {i for each in self.model.operators[stop:] for i in each.inputs} | set(self.model.outputs)
         kept = {index: array for index, array in state.items() if index in later}
