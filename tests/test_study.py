@@ -62,7 +62,8 @@ def fails(capsys: Output, *words: object) -> str:
     return line
 
 
-def test_a_whole_study(tmp_path: Path, capsys: Output) -> None:
+def test_a_whole_study(tmp_path: Path, capsys: Output, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remedy, "STEPS", 100)
     out = tmp_path / "out"
     first = study(capsys, "--out", out)
     assert list(first) == list(EXPERIMENTS)
@@ -70,6 +71,8 @@ def test_a_whole_study(tmp_path: Path, capsys: Output) -> None:
     assert original == pytest.approx(90, abs=4)
     packs = first["codecs"]["outcomes"]["covid-mlp"]["packs"]
     assert packs["same"]["bytes"] < packs["central"]["bytes"] / 2
+    assert packs["central"]["divergence"] < packs["same"]["divergence"]
+    assert "trained, mean" in first["remedy"]["outcomes"]["covid-mlp"]["curves"]  # on the source's answers
     page = (out / "report.html").read_text()
     assert all(f'<h2 id="{name}">' in page for name in [*EXPERIMENTS, "comparison"])
     assert "src=" not in page

@@ -1,6 +1,8 @@
 """Past the report: regrow's codecs beside central weights, at the same loss and at half a point."""
 
+import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +10,13 @@ import numpy as np
 import regrow
 from matplotlib.figure import Figure as Canvas
 from numpy.typing import NDArray
-from regrow import energy
+from regrow import Network, energy
 
 import regrow_host
-from regrow_host import tflite
-from regrow_host.data import load_npz
+from regrow_host import data, metrics, tflite
 from regrow_host.files import temporary_folder
+from regrow_host.judge import Judge, divergence
+from regrow_host.runner import Floats, Runner
 from regrow_host.study import commands, plots, threshold
 from regrow_host.study.experiment import Figure, Outcome, Outcomes, Table
 from regrow_host.study.lab import Lab, Result, Settings, trial
@@ -25,11 +28,13 @@ METHOD = (
     "`regrow compress --target pi` writes a whole pack each time, all bytes counted: `central` as the report "
     "has it (dense layers, uniform) at the threshold batch size and in batches of 2, the least that save "
     "anything; `auto` allowed the very loss of the pack at the threshold, and half a point; `raw` as the "
-    "measure. Accuracy is that of the samples which took no part in any search. Energy is that of one "
+    "measure. Accuracy is that of the samples which took no part in any search. Of the two packs of `auto` "
+    "the one that is more accurate on the search samples stands beside the method. Energy is that of one "
     "inference with LiteRT on the machine that ran the study; its source is named."
 )
 
 HALF = 0.5
+AUTO = "same", "auto"
 LEAST = 2
 INFERENCES = 300
 NAMES = {
@@ -41,16 +46,15 @@ NAMES = {
 }
 
 
-def _energy(pack: Path, x: NDArray[Any]) -> Result:
+def _energy(network: Network, x: Floats) -> Result:
     """Millijoules and milliseconds of one inference with LiteRT, and the energy's source."""
-    with regrow.load(pack, "litert") as network:
-        samples = x.reshape(-1, *network.inputs[0].shape)[:INFERENCES].astype(np.float32)
-        network.predict(samples[:1])
-        meter = energy.meter()
-        before, started = meter.joules(), time.monotonic()
-        for sample in samples:
-            network.predict(sample)
-        spent, taken = meter.joules() - before, time.monotonic() - started
+    samples = x[:INFERENCES]
+    network.predict(samples[0])
+    meter = energy.meter()
+    before, started = meter.joules(), time.monotonic()
+    for sample in samples:
+        network.predict(sample)
+    spent, taken = meter.joules() - before, time.monotonic() - started
     return {
         "energy_mj": 1000 * spent / len(samples),
         "latency_ms": 1000 * taken / len(samples),
@@ -58,31 +62,57 @@ def _energy(pack: Path, x: NDArray[Any]) -> Result:
     }
 
 
-@trial(regrow, regrow_host, commands, _energy)
+def _finely(source: bytes, network: Network, searching: Judge, held_out: Judge) -> Result:
+    """What tells packs apart whose accuracy is the same: how far outputs move, and how sure they are."""
+
+    def predict(x: Floats) -> Floats:
+        return np.stack([network.predict(sample) for sample in x])
+
+    outputs = held_out.outputs(predict)
+    return {
+        "searching": 100 * searching.figure(searching.outputs(predict)),
+        "divergence": divergence(held_out.metric, held_out.outputs(Runner(source)), outputs),
+        "margin": None if held_out.metric == "auc" else 100 * margin(outputs, held_out.labels),
+    }
+
+
+def margin(outputs: Floats, y: NDArray[Any]) -> float:
+    """By how much the probability of the right class is above that of the likeliest other one, on average."""
+    p = metrics.probabilities(outputs.reshape(len(outputs), -1))
+    own = np.arange(len(y)), y.astype(int)
+    right = p[own]
+    p[own] = 0
+    return float((right - p.max(axis=1)).mean())
+
+
+@trial(regrow, regrow_host, commands, _energy, _finely, margin)
 def measure(subject: Subject, settings: Settings) -> Result:
-    """`arguments` of `regrow compress`; the result is what its --json says of the pack, and energy."""
+    """`arguments` of `regrow compress`; the result is what its --json says of the pack, and more."""
     with temporary_folder() as name:
-        pack, data, result = commands.compress(subject, ["--target", "pi", *settings["arguments"]], name)
-        x = load_npz(data).x
+        words = ["--target", "pi", "--seed", str(settings["seed"]), *settings["arguments"]]
+        pack, path, result = commands.compress(subject, words, name)
+        samples = data.split(data.load_npz(path), settings["seed"], path)
+        searching, held_out = map(subject.searching.on, samples)
         weights = sum(layer["weights"] for layer in result["layers"])
-        return {
-            "bytes": result["bytes"],
-            "weights_bytes": result["weights_bytes"],
-            "bits": 8 * result["weights_bytes"] / weights,
-            "source": 100 * result["source"],
-            "pack": 100 * result["pack"],
-            "drop": result["drop"],
-            "samples": result["samples"],
-            "batch_size": result["batch_size"],
-            **_energy(pack, x),
-        }
+        with regrow.load(pack, "litert") as network:
+            return {
+                "bytes": result["bytes"],
+                "weights_bytes": result["weights_bytes"],
+                "bits": 8 * result["weights_bytes"] / weights,
+                "source": 100 * result["source"],
+                "pack": 100 * result["pack"],
+                "drop": result["drop"],
+                "samples": result["samples"],
+                "batch_size": result["batch_size"],
+                **_energy(network, held_out.inputs),
+                **_finely(subject.model, network, searching, held_out),
+            }
 
 
 def run(lab: Lab, subject: Subject) -> Outcome:
     found = threshold.first(threshold.run(lab, subject))
     size = found["size"] if found else 1
     layers = subject.selections[0] if subject.selections[0] == "dense" else "all"
-    seed = ["--seed", str(lab.seed)]
     central = ["--codec", "central", "--layers", layers, "--max-drop", "100", "--batch-size"]
     words = {
         "central": [*central, str(size)],
@@ -91,19 +121,26 @@ def run(lab: Lab, subject: Subject) -> Outcome:
         "raw": ["--codec", "raw"],
     }
     results = lab.map(
-        "compressing", measure, subject, [{"arguments": each + seed} for each in words.values()]
+        "compressing", measure, subject, [{"arguments": each, "seed": lab.seed} for each in words.values()]
     )
     packs = dict(zip(words, results, strict=True))
     lost = max(0.0, packs["central"]["drop"])
-    same = ["--codec", "auto", "--max-drop", f"{lost:.4f}", *seed]
-    (packs["same"],) = lab.map("compressing", measure, subject, [{"arguments": same}])
+    same = ["--codec", "auto", "--max-drop", f"{lost:.4f}"]
+    (packs["same"],) = lab.map("compressing", measure, subject, [{"arguments": same, "seed": lab.seed}])
     source = tflite.read(subject.model)
     return {
         "packs": {name: packs[name] for name in NAMES},
+        "chosen": _chosen(packs),
         "allowed": lost,
         "source bytes": len(subject.model),
         "operators": len(source.operators),
     }
+
+
+def _chosen(packs: Mapping[str, Result]) -> str | None:
+    """Of the packs of `auto` that are smaller than the method's the most accurate on the search samples."""
+    smaller = [name for name in AUTO if packs[name]["bytes"] < packs["central"]["bytes"]]
+    return max(smaller, key=lambda name: (packs[name]["searching"], -packs[name]["bytes"]), default=None)
 
 
 def figures(outcomes: Outcomes) -> list[Figure]:
@@ -129,6 +166,67 @@ def figures(outcomes: Outcomes) -> list[Figure]:
 
 
 def tables(outcomes: Outcomes) -> list[Table]:
+    return [_beside(outcomes), _all(outcomes)]
+
+
+def _beside(outcomes: Outcomes) -> Table:
+    rows = []
+    for model, outcome in outcomes.items():
+        method, own = _both(outcome)
+        rows.append(
+            [
+                plots.title(model),
+                f"{method['batch_size']:,}",
+                *_figures(method),
+                *(_figures(own) if own else [""] * 4),
+                _verdict(outcome),
+            ]
+        )
+    figures = "bytes", "accuracy, %", "moved", "margin"
+    columns = "model", "batch size", *figures, *(f"auto: {each}" for each in figures), "auto is"
+    caption = (
+        "Central weights at the threshold, and that pack of `auto` which is more accurate on the search "
+        "samples; figures are of those that judge. Moved: how far outputs are from the source's (mean "
+        "Kullback-Leibler divergence in nats; of the autoencoder the mean squared difference). Margin: the "
+        "points of probability by which the right class is ahead, on average."
+    )
+    return Table(caption, columns, rows)
+
+
+def _both(outcome: Outcome) -> tuple[Result, Result | None]:
+    """The method's pack at the threshold, and the chosen one of `auto`."""
+    packs, chosen = outcome["packs"], outcome["chosen"]
+    return packs["central"], packs[chosen] if chosen else None
+
+
+def _figures(pack: Result) -> list[str]:
+    margin = "" if pack["margin"] is None else f"{pack['margin']:.2f}"
+    return [f"{pack['bytes']:,}", f"{pack['pack']:.2f}", f"{pack['divergence']:.1e}", margin]
+
+
+def _ahead(outcome: Outcome) -> float:
+    """By how many points `auto` is more accurate than the method; of equal ones 0."""
+    method, own = _both(outcome)
+    return round(own["pack"] - method["pack"], 4) if own else -math.inf
+
+
+def _surer(outcome: Outcome) -> bool:
+    method, own = _both(outcome)
+    return bool(own and own["margin"] is not None and own["margin"] > method["margin"])
+
+
+def _verdict(outcome: Outcome) -> str:
+    """What `auto` is beside the method."""
+    ahead, (_, own) = _ahead(outcome), _both(outcome)
+    if own is None:
+        return "not smaller"
+    if ahead:
+        return f"smaller, {abs(ahead):.2f} points {'more' if ahead > 0 else 'less'} accurate"
+    margin = "larger" if _surer(outcome) else "smaller"
+    return f"smaller, right on as many of {own['samples']:,} samples, by a {margin} margin"
+
+
+def _all(outcomes: Outcomes) -> Table:
     rows = []
     for model, outcome in outcomes.items():
         for name, pack in outcome["packs"].items():
@@ -148,28 +246,30 @@ def tables(outcomes: Outcomes) -> list[Table]:
     columns = ("model", "codec", "pack bytes", "bits a weight", "accuracy, %", "points lost", "mJ", "ms")
     sources = sorted({p["energy_source"] for outcome in outcomes.values() for p in outcome["packs"].values()})
     caption = f"Packs for LiteRT. Energy of an inference: {'; '.join(sources)}."
-    return [Table(caption, columns, rows)]
+    return Table(caption, columns, rows)
 
 
 def finding(outcomes: Outcomes) -> str:
-    packs = {model: outcome["packs"] for model, outcome in outcomes.items()}
-    better = [
-        model
-        for model, each in packs.items()
-        if each["same"]["bytes"] < each["central"]["bytes"]
-        and each["same"]["pack"] >= each["central"]["pack"]
-    ]
-    same = [each["central"]["bytes"] / each["same"]["bytes"] for each in packs.values()]
-    pairs = [each["pairs"]["bytes"] / each["auto"]["bytes"] for each in packs.values()]
-    lossy = [each for each in packs.values() if each["central"]["drop"] > 0]
-    above = sum(each["same"]["pack"] > each["central"]["pack"] for each in lossy)
-    drops = {name: float(np.median([each[name]["drop"] for each in packs.values()])) for name in NAMES}
+    ratios = [method["bytes"] / own["bytes"] for method, own in map(_both, outcomes.values()) if own]
+    ahead = {model: _ahead(outcome) for model, outcome in outcomes.items()}
+    equal = [outcomes[model] for model in outcomes if ahead[model] == 0]
+    behind = [plots.title(model) for model in outcomes if ahead[model] < 0]
     text = (
-        f"Allowed what central weights lose at their threshold, `auto` is {min(same):.1f} to {max(same):.1f} "
-        f"times smaller and at least as accurate on {len(better)} of {len(packs)} models: more accurate on "
-        f"{above} of the {len(lossy)} where they lose anything, equal where batches of 1 keep every weight. "
-        f"Beside batches of 2, which lose {drops['pairs']:.0f} points (median), `auto` at half a point is "
-        f"{min(pairs):.1f} to {max(pairs):.1f} times smaller and loses {drops['auto']:.2f}."
+        f"Beside central weights at their threshold `auto` is {min(ratios):.1f} to {max(ratios):.1f} times "
+        f"smaller on {len(ratios)} of {len(outcomes)} models: more accurate on "
+        f"{sum(each > 0 for each in ahead.values())}, right on as many samples on {len(equal)}, worse on "
+        f"{len(behind)}{' (' + ', '.join(behind) + ')' if behind else ''}. "
     )
-    others = [plots.title(model) for model in packs if model not in better]
-    return text + (f" Not on: {', '.join(others)}." if others else "")
+    if equal:
+        text += (
+            "As many are right where the threshold is a batch of 1: that keeps the weights themselves, to 16 "
+            "bits, saves nothing, and no smaller pack can be nearer to the source (see how far outputs "
+            f"moved); the margin of `auto` is the larger one on {sum(map(_surer, equal))} of them. "
+        )
+    packs = [outcome["packs"] for outcome in outcomes.values()]
+    pairs = [each["pairs"]["bytes"] / each["auto"]["bytes"] for each in packs]
+    lost = {name: float(np.median([each[name]["drop"] for each in packs])) for name in NAMES}
+    return text + (
+        f"Beside batches of 2, which lose {lost['pairs']:.0f} points (median), `auto` at half a point is "
+        f"{min(pairs):.1f} to {max(pairs):.1f} times smaller and loses {lost['auto']:.2f}."
+    )

@@ -17,6 +17,7 @@ from regrow.weights import Weights
 
 from regrow_host import tflite
 from regrow_host.encode import central
+from regrow_host.runner import Runner
 from regrow_host.study import centralizing, datasets, models, plots, tail
 from regrow_host.study.centralizing import centralized
 from regrow_host.study.experiment import Figure, Outcome, Outcomes, Table, Unfit
@@ -234,17 +235,19 @@ def run(lab: Lab, subject: Subject) -> Outcome:
 
 
 def _course(subject: Subject, seed: int) -> Course:
-    """Raises InputError where there is nothing to train with."""
+    """What there is to train with. Raises InputError where the network does not end in dense layers."""
+    Tail.of(subject.model)
     spec = models.find(subject.name)
     data = datasets.load(spec.data)
-    if not len(data.x_train):
-        raise InputError(f"the data set {spec.data} has no training samples")
-    Tail.of(subject.model)
-    chosen = np.sort(np.random.default_rng(seed).permutation(len(data.x_train))[:MOST_SAMPLES])
-    x = spec.prepare(data.x_train[chosen])
+    if len(data.x_train):
+        chosen = np.sort(np.random.default_rng(seed).permutation(len(data.x_train))[:MOST_SAMPLES])
+        x, y = spec.prepare(data.x_train[chosen]), data.y_train[chosen]
+    else:
+        judge = subject.searching
+        x, y = judge.inputs, judge.answered(judge.outputs(Runner(subject.model))).labels
     if subject.metric == "auc":
         return Course(subject, x.reshape(-1, x.shape[-1])[:MOST_SAMPLES], np.zeros(0, np.int64))
-    return Course(subject, x, data.y_train[chosen])
+    return Course(subject, x, y)
 
 
 def figures(outcomes: Outcomes) -> list[Figure]:
