@@ -184,10 +184,12 @@ def finding(outcomes: Outcomes) -> str:
     alike = {kind: _early(several, "depth given size", kind) for kind in KINDS}
     lost = {kind: round(float(np.mean([np.mean(each["lost"][kind]) for each in several]))) for kind in KINDS}
     counts = ", ".join(f"{early[kind]} under {name} ({alike[kind]})" for kind, name in KINDS.items())
+    most = 2 * min(early.values()) > len(several)
     last = round(float(np.mean([each["lost"]["add"][-1] for each in several])))
     return (
-        f"Of {len(several)} models so many have clearly more sensitive early layers (correlation below -0.3; "
-        f"in brackets once sizes are taken into account): {counts}. On average a layer costs {lost['add']} "
+        f"The claim holds on {'most' if most else 'some'} models. Early layers are clearly more sensitive "
+        f"(correlation below -0.3) on so many of {len(several)}, in brackets once sizes are taken into "
+        f"account: {counts}. On average a layer costs {lost['add']} "
         f"points when scalars are added to it ({last} the last one, where that moves all classes alike), "
         f"{lost['multiply']} when it is multiplied, {lost['flip']} when a bit of each of its weights is "
         "flipped: a scalar adds a constant to every sum of a layer, and an exponent's upper bits make "

@@ -230,7 +230,7 @@ def _all(outcomes: Outcomes) -> Table:
     rows = []
     for model, outcome in outcomes.items():
         for name, pack in outcome["packs"].items():
-            size = f" ({pack['batch_size']:,})" if pack["batch_size"] else ""
+            size = f" ({pack['batch_size']:,})" if name == "central" else ""
             rows.append(
                 [
                     plots.title(model),

@@ -47,6 +47,7 @@ STYLE = {
 }
 PANEL = 2.75, 1.95
 COLUMNS = 3
+LEGEND_COLUMNS = 5
 
 
 def title(name: str) -> str:
@@ -86,10 +87,16 @@ def logarithmic(axes: Axes, base: int = 10) -> None:
 
 
 def legend(canvas: Canvas, axes: Axes) -> None:
-    """The entries of one panel as a row above the whole figure."""
+    """The entries of one panel above the whole figure, row by row."""
     handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        canvas.legend(handles, labels, loc="outside upper left", ncols=min(len(labels), 5))
+    if not handles:
+        return
+    rows = -(-len(labels) // LEGEND_COLUMNS)
+    columns = -(-len(labels) // rows)
+    # A legend is filled column by column.
+    order = sorted(range(len(labels)), key=lambda i: (i % columns, i))
+    handles, labels = [handles[i] for i in order], [labels[i] for i in order]
+    canvas.legend(handles, labels, loc="outside upper left", ncols=columns)
 
 
 def render(figure: Figure, kind: str) -> bytes:
@@ -106,9 +113,8 @@ def render(figure: Figure, kind: str) -> bytes:
 
 def _slim(svg: str, name: str) -> bytes:
     """The same drawing to a tenth of a point, in a quarter of the bytes; its styles are named after it."""
-    svg = re.sub(
-        r"(?<!version=\")-?\d+\.\d+", lambda number: f"{float(number[0]):.1f}".removesuffix(".0"), svg
-    )
+    # Not in what is written on it, which stands between tags.
+    svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(?<!version=\")-?\d+\.\d+", _tenths, tag[0]), svg)
     svg = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(?<!d=\") ?([MLQCz]) ", r"\1", path[0]), svg)
     svg = re.sub(r' transform="rotate\(-?0 [^"]*\)"', "", svg)
     svg = re.sub(r'<g id="[a-z0-9]+_\d+">', "<g>", svg)
@@ -123,6 +129,10 @@ def _slim(svg: str, name: str) -> bytes:
     svg = re.sub(r' style="([^"]*)"', shared, svg)
     rules = "".join(f".{each}{{{style}}}" for style, each in styles.items())
     return svg.replace("</style>", f"{rules}</style>", 1).encode()
+
+
+def _tenths(number: re.Match[str]) -> str:
+    return f"{float(number[0]):.1f}".removesuffix(".0")
 
 
 def _few_colours(png: io.BytesIO) -> bytes:

@@ -3,7 +3,7 @@
 import html
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,9 @@ RESULTS = "results.json"
 FIGURES = "figures"
 KINDS = "svg", "png"
 
-FIGURE = re.compile(r"[+-]?[\d,.]+( \([^)]*\))?")
+FIGURE = re.compile(r"[+-]?[\d,.]+(e[+-]\d+)?( \([^)]*\)| / [\d.]+)?$")
+NOTHING = re.compile(r"^[+-](?=0(\.0+)?$)")
+"""The sign of a number that is shown as 0."""
 STYLE = Path(__file__).with_name("report.css")
 HEADING = "Weight centralization: a study"
 INTRODUCTION = (
@@ -135,21 +137,24 @@ def _comparison(outcomes: Mapping[str, Outcomes]) -> str:
 
 
 def _table(table: Table) -> str:
-    head = "".join(f"<th>{_text(str(column))}</th>" for column in table.columns)
-    rows = []
-    for row in table.rows:
-        cells = [str(cell) for cell in row]
-        rows.append("".join(f"<td{_kind(cell)}>{_text(cell)}</td>" for cell in cells))
-    body = "\n".join(f"<tr>{row}</tr>" for row in rows)
+    cells = [[NOTHING.sub("", str(cell)) for cell in row] for row in table.rows]
+    columns = zip(*cells, strict=True) if cells else [()] * len(table.columns)
+    kinds = [' class="number"' if _numeric(column) else "" for column in columns]
+    head = _row("th", kinds, map(str, table.columns))
+    body = "\n".join(_row("td", kinds, row) for row in cells)
     caption = f"<caption>{_text(table.caption)}</caption>"
-    return (
-        f'<div class="table"><table>{caption}<thead><tr>{head}</tr></thead>'
-        f"<tbody>\n{body}\n</tbody></table></div>"
-    )
+    return f'<div class="table"><table>{caption}<thead>{head}</thead><tbody>\n{body}\n</tbody></table></div>'
 
 
-def _kind(cell: str) -> str:
-    return ' class="number"' if FIGURE.fullmatch(cell) else ""
+def _row(tag: str, kinds: Sequence[str], cells: Iterable[str]) -> str:
+    pairs = zip(kinds, cells, strict=True)
+    return "<tr>" + "".join(f"<{tag}{kind}>{_text(cell)}</{tag}>" for kind, cell in pairs) + "</tr>"
+
+
+def _numeric(column: Sequence[str]) -> bool:
+    """Whether most of the cells that say anything are numbers, which stand to the right."""
+    told = [cell for cell in column if cell]
+    return 2 * sum(bool(FIGURE.match(cell)) for cell in told) > len(told)
 
 
 def _text(text: str) -> str:

@@ -284,8 +284,8 @@ def finding(outcomes: Outcomes) -> str:
     board_saved = [found for o in outcomes.values() if (found := _board_saved(o)) is not None]
     if numpy_saved:
         text += (
-            f"numpy gains {min(numpy_saved):.0f} to {max(numpy_saved):.0f} % of the time of dense layers "
-            "(negative: it loses), since gathering the rows costs as much as the products. "
+            f"numpy saves {min(numpy_saved):.0f} to {max(numpy_saved):.0f} % of the time of dense layers "
+            "(negative: it takes longer): gathering the rows that are left costs more than all products. "
         )
     if board_saved:
         middles = [middle for _, middle, _ in board_saved]
