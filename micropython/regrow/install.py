@@ -143,6 +143,8 @@ def needs(parts):
     for op in Graph(parts.graph()).ops():
         if op.code in _FAMILIES:
             modules.add(f"layouts.{_FAMILIES[op.code]}")
+        if op.outputs and op.outputs[0].room < op.outputs[0].size:
+            modules.add("layouts.bands")
     return modules
 
 
