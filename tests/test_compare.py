@@ -1,15 +1,16 @@
 """`regrow compare`: other ways beside regrow's, judged alike, as a table, as JSON and as curves."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from regrow.pack import USE_LITERT
 from regrow_host import cli, nncodec, tflite
+from regrow_host.biases import Biases
 from regrow_host.judge import divergence
 from regrow_host.layers import Network
-from regrow_host.rounding import Rounding
 from regrow_host.runner import Runner
 
 DEMO = Path(__file__).parents[1] / "demo"
@@ -67,9 +68,10 @@ def test_biases_make_up_for_other_weights() -> None:
         for each in tflite.weight_tensors(tflite.read(network.data))
     }
     before = Runner(network.data)(x)
-    shifts = Rounding(network.data, x, [], "top1", aware=True).shifts(coarse)
+    biases = Biases.of(network.data, x)
     plain, corrected = (
-        divergence("top1", before, Runner(network.with_values(coarse, each))(x)) for each in ({}, shifts)
+        divergence("top1", before, Runner(each.with_values(coarse))(x))
+        for each in (network, replace(network, biases=biases))
     )
     assert corrected < plain / 2
 

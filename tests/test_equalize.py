@@ -24,9 +24,9 @@ def equalized(model: Model, x: Array) -> Model:
         return equalize(model, ranges.peaks(model, data, x[:, None], lambda done: None))
 
 
-def bottlenecks(activation: int) -> Builder:
+def bottlenecks(activation: int, mode: Any = "float32") -> Builder:
     """Inverted residuals, as MobileNetV2 is made of."""
-    net = Builder((1, 8, 8, 3), "float32").conv(8, activation=activation)
+    net = Builder((1, 8, 8, 3), mode).conv(8, activation=activation)
     for _ in range(2):
         skipped = net.last
         net.conv(24, size=1, activation=activation).depthwise(activation=activation)
@@ -95,6 +95,18 @@ def test_an_unbalanced_network_loses_as_little_as_a_balanced_one() -> None:
     assert errors[2] < errors[1] / 10
     assert errors[2] < errors[0] * 3 + 1e-5
     np.testing.assert_allclose(Runner(best.floats)(others), source, atol=1e-4)
+
+
+def test_weights_keep_their_type() -> None:
+    x, others = images(64), images(64, seed=1)
+    model = bottlenecks(RELU, "float16").model()
+    data = tflite.build(tflite.with_constants(model, unbalanced(tflite.read(tflite.to_float32(model)))))
+    plain, best = quantize.quantize(data, x), quantize.best(data, x)
+    assert tflite.precision(tflite.read(best.floats)) == "float16"
+    source = Runner(data)(others)
+    errors = [np.square(Runner(each)(others) - source).mean() for each in (plain, best.integers, best.floats)]
+    assert errors[1] < errors[0] / 10
+    assert errors[2] < errors[1] / 10
 
 
 def test_a_network_that_gains_nothing_stays_as_it_is() -> None:

@@ -9,9 +9,11 @@ from ai_edge_litert import interpreter
 from builder import Builder, small_network
 from numpy.typing import NDArray
 from regrow_host import tflite
+from regrow_host.biases import Biases
 from regrow_host.lower import lower
 from regrow_host.quantize import LARGEST_BIAS, quantize
 from regrow_host.ranges import least_error
+from regrow_host.runner import Runner
 from regrow_host.tflite import ModelError
 
 Array = NDArray[Any]
@@ -95,6 +97,18 @@ def test_a_layer_that_no_sample_wakes_can_be_quantized() -> None:
     bias[:] = -100
     result = quantize(net.conv(4).bytes(), images(10))
     np.testing.assert_allclose(run(result, images(2)), run(net.bytes(), images(2)), atol=0.02)
+
+
+def test_biases_give_the_means_of_the_source() -> None:
+    net = Builder((1, 8, 8, 3), "float32").conv(8).depthwise().conv(8, size=1).pool(size=8, stride=1)
+    data, x, others = net.reshape(1, 8).dense(5).bytes(), images(60), images(60, seed=1)
+    biases = Biases.of(data, x)
+    plain = quantize(data, x)
+    corrected = biases.corrected(plain)
+    source = Runner(data)(others)
+    errors = [np.abs((Runner(each)(others) - source).mean(axis=0)).mean() for each in (plain, corrected)]
+    assert errors[1] < errors[0] / 2
+    assert biases.corrected(corrected) == corrected
 
 
 @pytest.mark.parametrize("mode", ["float16", "dynamic"])

@@ -10,13 +10,13 @@ from numpy.typing import NDArray
 from regrow.pack import USE_LITERT
 
 from regrow_host import executors, nncodec, plans, quantize, segments, tflite
+from regrow_host.biases import Biases
 from regrow_host.encode import central
 from regrow_host.job import Job, Plan
 from regrow_host.judge import divergence
 from regrow_host.layers import Network
 from regrow_host.options import Option, Way
 from regrow_host.plans import Planner
-from regrow_host.rounding import Rounding
 from regrow_host.runner import Runner
 
 Floats = NDArray[np.float32]
@@ -143,20 +143,18 @@ def fed_to_nncodec(
     model = tflite.read(work.source)
     if tflite.precision(model) == "int8" or not segments.divisible(model):
         return
-    network = Network.of(USE_LITERT, tflite.to_float32(model))
-    rounding = Rounding(network.data, work.calibration, work.layers, work.searching.metric, aware=True)
-    before = Runner(network.data)(work.calibration)
-
-    def corrected(values: Mapping[int, Floats]) -> bytes:
-        return network.with_values(values, rounding.shifts(values))
+    source = tflite.to_float32(model)
+    network = Network.of(USE_LITERT, source, Biases.of(source, work.calibration))
+    before = Runner(source)(work.calibration)
 
     def damage(values: Mapping[int, Floats]) -> float:
-        return divergence(work.searching.metric, before, Runner(corrected(values))(work.calibration))
+        after = Runner(network.with_values(values))(work.calibration)
+        return divergence(work.searching.metric, before, after)
 
     weights = tflite.weight_tensors(tflite.read(network.data))
     steps = [{number: _steps(option) for number, option in plan.chosen.items()} for plan in plans]
     for coded, _ in nncodec.fed(python, weights, steps, damage, step):
-        yield Contender(FED, coded.label, coded.size, corrected(coded.values))
+        yield Contender(FED, coded.label, coded.size, network.with_values(coded.values))
 
 
 def _steps(option: Option) -> Floats:

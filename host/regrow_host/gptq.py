@@ -125,23 +125,19 @@ def fit(values: Doubles, step: float, source: Floats, now: Floats, *, biased: bo
     unit = np.maximum(means, SMALLEST * means.max() + TINY)
     wanted = grouped if source is now else _fitted(grouped, source, now, RIDGE * unit)
     levels = _round(wanted, step, now, DAMPING * unit)
-    shift = _shift(grouped, step * levels, before, after) if biased else np.zeros(len(values))
+    shift = _means(grouped, before) - _means(step * levels, after) if biased else np.zeros(len(values))
     return Rounded(levels.reshape(values.shape).astype(np.int8), shift)
 
 
-def shift(values: Doubles, changed: Doubles, source: Doubles, now: Floats) -> Doubles:
-    """What a bias must gain for `changed` rows to give on `now` the mean outputs of `values` on `source`.
-
-    `source` are the means of patches, (groups, k); `now` are patches.
-    """
-    groups, _, k = now.shape
-    before, after = values.reshape(groups, -1, k), changed.reshape(groups, -1, k)
-    return _shift(before, after, source, now.mean(axis=1, dtype=np.float64))
+def mean_outputs(values: Doubles, taken: Floats) -> Doubles:
+    """The mean outputs (channels,) of the rows `values` (channels, k) on patches, without a bias."""
+    groups, _, k = taken.shape
+    return _means(values.reshape(groups, -1, k), taken.mean(axis=1, dtype=np.float64))
 
 
-def _shift(values: Doubles, changed: Doubles, before: Doubles, after: Doubles) -> Doubles:
-    """The same of rows (groups, rows, k) and the means (groups, k) of their inputs."""
-    return np.asarray((values @ before[:, :, None] - changed @ after[:, :, None]).reshape(-1))
+def _means(values: Doubles, taken: Doubles) -> Doubles:
+    """The same of rows (groups, rows, k) and the means (groups, k) of what they take."""
+    return np.asarray((values @ taken[:, :, None]).reshape(-1))
 
 
 def plain(values: Doubles, step: float) -> Rounded:

@@ -9,7 +9,8 @@ import numpy as np
 from regrow.errors import InputError, RegrowError
 from regrow.pack import USE_EXECUTOR, USE_LITERT
 
-from regrow_host import calibration, console, data, lower, operators, quantize, rounding, tflite
+from regrow_host import calibration, console, data, lower, operators, quantize, rounding, segments, tflite
+from regrow_host.biases import Biases
 from regrow_host.compact import compact
 from regrow_host.data import Samples
 from regrow_host.judge import Judge, divergence
@@ -194,19 +195,18 @@ def _networks(source: bytes, target: str, calibration: Floats) -> tuple[bytes, l
     _refuse_operators(model)
     with console.progress() as bar:
         task = bar.add_task("quantizing to int8")
-        floats = source if precision == "float32" else tflite.to_float32(model)
+        # LiteRT keeps weights in the types that the source has them in; boards have levels only.
+        floats = tflite.to_float32(model) if target == "board" and precision != "float32" else source
 
         def progress(done: int, total: int) -> None:
             bar.update(task, completed=done, total=total)
 
-        # LiteRT keeps the weights of other types, so they stay as they are.
-        if precision == "float32" or target == "board":
-            quantized = quantize.best(floats, calibration, progress)
-        else:
-            quantized = quantize.Quantized(source, quantize.quantize(floats, calibration, progress))
+        quantized = quantize.best(floats, calibration, progress)
     lower.lower(tflite.read(quantized.integers))
     networks = [] if target == "board" else [Network.of(USE_LITERT, quantized.floats)]
-    return quantized.floats, [*networks, Network.of(USE_EXECUTOR, compact(quantized.integers))]
+    base = tflite.read(quantized.floats)
+    biases = Biases.of(tflite.to_float32(base), calibration) if segments.divisible(base) else None
+    return quantized.floats, [*networks, Network.of(USE_EXECUTOR, compact(quantized.integers), biases)]
 
 
 def _refuse_operators(model: tflite.Model) -> None:

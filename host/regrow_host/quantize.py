@@ -34,31 +34,32 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class Quantized:
-    """A float32 network, and the int8 one with the weights of it."""
+    """A float network, and the int8 one with the weights of it."""
 
     floats: bytes
     integers: bytes
 
 
 def best(data: bytes, samples: NDArray[np.float32], progress: Progress | None = None) -> Quantized:
-    """A float32 network quantized as it is, or equalized where that at least halves the error of its outputs.
+    """A float network quantized as it is, or equalized where that at least halves the error of its outputs.
 
-    `samples`, `progress` and what is raised are as with `quantize`; n is that of all passes.
+    Its weights keep their types. `samples`, `progress` and what is raised are as with `quantize`; n is that
+    of all passes.
     """
     total = PASSES * len(samples)
 
     def passed(number: int) -> Callable[[int], None]:
         return lambda done: progress(number * len(samples) + done, total) if progress else None
 
-    def of(floats: bytes, number: int) -> Quantized:
-        return Quantized(floats, quantize(floats, samples, lambda done, _: passed(number)(done)))
-
-    plain = of(data, 0)
-    model = tflite.read(data)
+    plain = Quantized(data, quantize(data, samples, lambda done, _: passed(0)(done)))
+    source = tflite.read(data)
+    wide = tflite.to_float32(source)
+    model = tflite.read(wide)
     x = samples.astype(np.float32, copy=False).reshape(-1, *model.tensors[model.inputs[0]].shape)
     with silence():
-        scaled = equalize(model, ranges.peaks(model, data, x, passed(1)))
-    other = of(tflite.build(scaled), 2)
+        scaled = equalize(model, ranges.peaks(model, wide, x, passed(1)))
+    integers = quantize(tflite.build(scaled), samples, lambda done, _: passed(2)(done))
+    other = Quantized(tflite.build(tflite.with_constants(source, scaled)), integers)
     outputs = Runner(data)(samples)
 
     def error(network: bytes) -> float:

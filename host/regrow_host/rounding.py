@@ -69,17 +69,6 @@ class Rounding:
     def _begin(self) -> State:
         return self._segments.begin(self._x)
 
-    @cached_property
-    def _source_means(self) -> list[Doubles | None]:
-        """Per layer the means of what the source's takes, (groups, k)."""
-        means: list[Doubles | None] = []
-        state = self._begin
-        for number in range(len(self._segments.layers)):
-            patches = self._patches(number, state)
-            means.append(None if patches is None else patches.mean(axis=1, dtype=np.float64))
-            state = self._segments.step(number, state, {})
-        return means
-
     def options(self, steps: Mapping[int, float], fixed: Mapping[int, Option]) -> dict[int, Option]:
         """What becomes of the layers with steps, where others are as `fixed`."""
         found: dict[int, Option] = {}
@@ -93,23 +82,6 @@ class Rounding:
             if option:
                 changed |= self._changed(number, option)
             source = self._segments.step(number, source, {})
-            now = self._segments.step(number, now, changed)
-        return found
-
-    def shifts(self, values: Mapping[int, Floats]) -> dict[int, Doubles]:
-        """What a float network's biases gain to keep mean outputs where all layers have other values."""
-        model = self._segments.model
-        found: dict[int, Doubles] = {}
-        changed: dict[int, Tensor] = {}
-        now = self._begin
-        for number, weights in enumerate(self._segments.layers):
-            before, after = self._source_means[number], self._patches(number, now)
-            if before is not None and after is not None and tflite.bias_of(model, weights) >= 0:
-                both = (weights.values, values[number])
-                old, new = (gptq.rows(each.astype(np.float64), weights) for each in both)
-                found[number] = gptq.shift(old, new, before, after)
-            new_weights = NewWeights(values[number], shift=found.get(number))
-            changed |= tflite.changed(model, [weights], {weights.tensor: new_weights})
             now = self._segments.step(number, now, changed)
         return found
 

@@ -547,7 +547,7 @@ def precision(model: Model) -> Precision:
 
 
 BIAS_STEP = 0.125
-"""Of a level of a layer's output: what its bias is rounded to at most where its weights change."""
+"""Of a level of a layer's output: what its bias is rounded to at most where it or its weights change."""
 
 
 @dataclass(frozen=True)
@@ -586,8 +586,8 @@ def changed(
 ) -> dict[int, Tensor]:
     """The weight tensors with new values, by index, and the biases that change with them.
 
-    `layers` are all of the model's or those that change. Biases of int8 layers are rounded to a fraction of a
-    level of the output, BIAS_STEP at most, so that they take few bytes.
+    `layers` are all of the model's or those that change. Biases of int8 layers that change are rounded to a
+    fraction of a level of the output, BIAS_STEP at most, so that they take few bytes.
     """
     before = {each.tensor: each for each in layers}
     tensors: dict[int, Tensor] = {}
@@ -613,7 +613,7 @@ def changed(
                     f"bias tensor {place} serves several layers, so their weights cannot be rescaled"
                 )
             tensors[place] = bias
-            if not _same(before[index], weights[index]):
+            if weights[index].shift is not None or not _same(before[index], weights[index]):
                 level = model.tensors[operator.outputs[0]].scales[0] / bias.scales.astype(np.float64)
                 levels[place] = np.minimum(levels.get(place, level), level)
         shift = weights[index].shift
@@ -741,6 +741,29 @@ def to_float32(model: Model) -> bytes:
     return build(
         replace(model, subgraphs=[replace(graph, tensors=tensors, operators=operators), *model.subgraphs[1:]])
     )
+
+
+def with_constants(model: Model, floats: Model) -> Model:
+    """A `float32`, `float16` or `dynamic` model with the values of `floats`, which was `to_float32` of it."""
+    folded = {source: target for target, source in _folded(model).items()}
+    tensors = list(model.tensors)
+    for index, tensor in enumerate(tensors):
+        new = floats.tensors[folded.get(index, index)]
+        known = tensor.data is not None and new.data is not None and new.dtype == "float32"
+        if known and not np.array_equal(new.real(), tensor.real()):
+            tensors[index] = _stored(tensor, new.real())
+    return replace(model, subgraphs=[replace(model.subgraphs[0], tensors=tensors), *model.subgraphs[1:]])
+
+
+def _stored(tensor: Tensor, values: Array) -> Tensor:
+    """Other values, float32 in the tensor's shape, in its type: of int8 from -127 to 127."""
+    if tensor.dtype != "int8":
+        return replace(tensor, data=values.astype(tensor.dtype), buffer=None)
+    others = tuple(axis for axis in range(values.ndim) if len(tensor.scales) == 1 or axis != tensor.axis)
+    peaks = np.abs(values).max(axis=others, keepdims=True)
+    scales = np.where(peaks > 0, peaks / np.float32(127), np.float32(1)).astype(np.float32)
+    levels = np.rint(values / scales).astype(np.int8)
+    return replace(tensor, data=levels, buffer=None, scales=scales.reshape(-1))
 
 
 def without_unused_tensors(model: Model) -> Model:
