@@ -274,3 +274,16 @@ def test_interruption(monkeypatch: pytest.MonkeyPatch, capsys: Stderr, tmp_path:
     monkeypatch.setattr("regrow_host.job.prepare", interrupt)
     assert regrow("compress", MODEL, "--data", EVAL, "-o", tmp_path / "o.rgp") == 130
     assert capsys.readouterr().err == "regrow: interrupted\n"
+
+
+def test_an_interruption_while_modules_are_imported(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text("import os\nos.kill(os.getpid(), 2)\nraise OSError\n")
+    begin = "import sys; from regrow.entry import start; sys.exit(start('regrow', 'slow'))"
+    words = [sys.executable, "-c", begin]
+    result = subprocess.run(words, check=False, cwd=tmp_path, capture_output=True, text=True)
+    assert (result.returncode, result.stderr) == (130, "regrow: interrupted\n")
+
+
+def test_commands_begin_light() -> None:
+    begin = "import sys, regrow_host.entry; print('numpy' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", begin], text=True) == "False\n"

@@ -18,6 +18,7 @@ import numpy as np
 
 import regrow
 from regrow.arguments import Arguments, count, positive
+from regrow.entry import INTERRUPTED
 from regrow.errors import InputError, RegrowError
 from regrow.network import Array
 from regrow.samples import read_npz
@@ -37,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"regrow-device: {error.filename or 'a file'}: {error.strerror or error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 130
+        return INTERRUPTED
 
 
 def run(args: argparse.Namespace) -> int:

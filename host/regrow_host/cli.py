@@ -11,6 +11,7 @@ from types import ModuleType
 
 from regrow import __version__
 from regrow.arguments import Arguments
+from regrow.entry import INTERRUPTED, leaving_at_once
 from regrow.errors import RegrowError
 
 COMMANDS = {
@@ -41,7 +42,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # leave nothing half done then either
     try:
         command = next((word for word in words if word in COMMANDS), None)
-        module = _module(command) if command else None
+        with leaving_at_once("regrow"):
+            module = _module(command) if command else None
         args = _parser(command, module).parse_args(words)
         return int(module.run(args)) if module else 2
     except SystemExit as stop:
@@ -52,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(f"{error.filename or 'a file'}: {error.strerror or error}")
     except KeyboardInterrupt:
         print("regrow: interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
 
 
 def _fail(sentence: str) -> int:
