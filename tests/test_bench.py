@@ -1,6 +1,9 @@
 """`regrow bench board` and `regrow mpy`: packs on the unix port, and the files that boards install."""
 
 import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import digits_pack
@@ -9,8 +12,10 @@ import pytest
 from digits_pack import EVAL
 from regrow.errors import BackendError, CapacityError, RegrowError
 from regrow_host import bench, boardfiles, cli, unixport
+from regrow_host.sentences import Sentences
 
 SAMPLES = 5
+MICROPYTHON = Path(sys.executable).with_name("micropython")
 
 Output = pytest.CaptureFixture[str]
 
@@ -91,7 +96,44 @@ def test_mpy_writes_a_package_for_each_architecture(tmp_path: Path, capsys: Outp
     assert "RP2040" in capsys.readouterr().out
     for name in ("armv6m", "rv32imc"):
         package = json.loads((tmp_path / name / "package.json").read_text())
-        assert len(package["urls"]) == len(boardfiles.modules())
+        assert len(package["urls"]) == len(boardfiles.modules()) + 1
+        assert package["urls"].pop() == ["regrow/sentences.txt"] * 2
         for target, url in package["urls"]:
             assert target == url
             assert (tmp_path / name / url).read_bytes().startswith(b"M\x06")
+
+
+MODULE = """
+from .errors import PackError
+
+
+def check(count, name):
+    if count > 2:
+        raise PackError("{name} is much too long" if count > 9 else f"{{{name!r}}} has {count + 1} 'things'")
+    raise ValueError("a sentence of another error")
+"""
+
+
+def test_sentences_of_errors_stay_in_flash(tmp_path: Path) -> None:
+    sentences = Sentences()
+    sentences.taken_from(MODULE)
+    source = sentences.taken_from(MODULE)
+    assert "has" not in source
+    assert "a sentence of another error" in source
+    shutil.copy(boardfiles.source() / "regrow" / "errors.py", tmp_path)
+    (tmp_path / "sentences.txt").write_text(sentences.text)
+    (tmp_path / "module.py").write_text(source.replace("from .errors", "from errors"))
+    script = """
+import sys
+sys.path[:] = [sys.argv[1]]
+import errors, module
+for count in (12, 3):
+    try:
+        module.check(count, "ring")
+    except errors.PackError as error:
+        print(error)
+"""
+    (tmp_path / "script.py").write_text(script)
+    command = [MICROPYTHON, tmp_path / "script.py", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "{name} is much too long\n{'ring'} has 4 'things'\n"

