@@ -109,7 +109,7 @@ def write(model: bytes, folder: Path, samples: int) -> NDArray[Any]:
         (dscnn, 80, 24272),
         (resnet, 96, 39188),
         (mobilenet, 128, 72576),
-        (autoencoder, 76, 12 * KB),
+        (autoencoder, 64, 12 * KB),
         (mobilenet_v2, 160, 64 * KB),
     ],
 )

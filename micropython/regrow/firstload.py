@@ -43,7 +43,7 @@ def _open(path, trust):
 
 
 def _needs(parts):
-    from .install import needs
+    from .plan import needs
 
     return needs(parts)
 

@@ -19,7 +19,6 @@ INT32 = const(3)
 _ITEM = b"\x01\x01\x02\x04\x08\x04\x01"
 _MAX_RANK = const(6)
 _LIMIT = const(0x3FFFFFFF)
-_NEVER = const(-2)
 
 
 class Tensor:
@@ -101,49 +100,39 @@ class Graph:
         self.inputs = [reader.varint() for _ in range(inputs)]
         self.outputs = [reader.varint() for _ in range(outputs)]
         self.arena = reader.varint()
-        self._kinds = bytearray(tensors)
         self._positions = array("i", bytes(4 * tensors))
-        self._places = array("i", self._positions)
-        self._ends = array("i", self._positions)
         for i in range(tensors):
             self._positions[i] = reader.position
-            tensor = Tensor(reader, self.arena)
-            self._kinds[i] = _BAND if tensor.room < tensor.size else tensor.kind
-            self._places[i] = tensor.place
-            self._ends[i] = tensor.place + tensor.room
+            Tensor(reader, self.arena)
         self._body = reader.position
-        self._follow(tensors)
+
+    def __len__(self):
+        """How many tensors there are."""
+        return len(self._positions)
 
     def tensor(self, number):
         """The tensor of that id; None for -1."""
         if number < 0:
             return None
+        if number >= len(self):
+            raise PackError("the graph uses a tensor that it does not have")
         self._reader.seek(self._positions[number])
         return Tensor(self._reader, self.arena)
 
     def ops(self):
         """The ops in execution order, with their tensors; each is read when it is asked for."""
-        for op in self._bare():
+        for op in self.bare():
             op.inputs = [self.tensor(number) for number in op.inputs]
             op.outputs = [self.tensor(number) for number in op.outputs]
             yield op
 
     def variables(self):
-        for number in range(len(self._kinds)):
-            if self._kinds[number] == VARIABLE:
-                yield self.tensor(number)
+        for number in range(len(self)):
+            tensor = self.tensor(number)
+            if tensor.kind == VARIABLE:
+                yield tensor
 
-    def alive(self, n):
-        """[place, end] in the arena of what has a value while op n runs, in order."""
-        spans = []
-        for i in range(len(self._kinds)):
-            kind = self._kinds[i]
-            if kind == VARIABLE or (not kind & 3 and self._first[i] <= n <= self._last[i]):
-                spans.append((self._places[i], self._ends[i]))
-        spans.sort()
-        return spans
-
-    def _bare(self):
+    def bare(self):
         """The ops with the ids of their tensors."""
         position = self._body
         for _ in range(self.length):
@@ -151,45 +140,6 @@ class Graph:
             op = Op(self._reader)
             position = self._reader.position
             yield op
-
-    def _follow(self, tensors):
-        """Note the op that writes and the last one that reads each activation; every op uses only those."""
-        self._first = array("h", [_NEVER] * tensors)
-        self._last = array("h", self._first)
-        n = first = 0
-        for number in self.inputs:
-            self._write(number, -1)
-            self._read(number, -1, 0)
-        for op in self._bare():
-            for number in op.inputs:
-                if number >= 0:
-                    self._read(number, n, first)
-            for number in op.outputs:
-                self._write(number, n)
-            n += 1
-            if not op.outputs or self._kinds[op.outputs[0]] != _BAND:
-                # what ops that run band by band take and give is there from the first to the last of them
-                for spans in (self._first, self._last) if n - first > 1 else ():
-                    for i in range(tensors):
-                        if first <= spans[i] < n:
-                            spans[i] = first if spans is self._first else n - 1
-                first = n
-        if n != self.length or (n and self._reader.left):
+        self._reader.seek(position)
+        if self.length and self._reader.left:
             raise PackError(f"the graph is followed by {self._reader.left} bytes that belong to nothing")
-        for number in self.outputs:
-            self._read(number, n, n)
-
-    def _read(self, number, n, first):
-        """Op n of those from `first` on, which run band by band, reads a tensor."""
-        if number >= len(self._kinds) or (not self._kinds[number] & 3 and self._last[number] == _NEVER):
-            raise PackError("the graph uses a tensor that nothing before gives")
-        if self._kinds[number] == _BAND and self._first[number] < first:
-            raise PackError("the graph uses a tensor of which only some rows are left")
-        self._last[number] = n
-
-    def _write(self, number, n):
-        if not 0 <= number < len(self._kinds) or self._kinds[number] not in (ACTIVATION, VARIABLE, _BAND):
-            raise PackError("the graph writes a tensor that is no activation")
-        if not self._kinds[number] & 3 and self._first[number] != _NEVER:
-            raise PackError("the graph writes a tensor twice")
-        self._first[number] = self._last[number] = n

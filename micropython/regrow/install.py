@@ -13,6 +13,7 @@ activation stands just then, the largest there is.
 import json
 import os
 import struct
+import sys
 from array import array
 from hashlib import sha256
 
@@ -23,11 +24,12 @@ from .errors import CapacityError, PackError
 from .graph import Graph
 from .weights import Scratch, Weights
 
+_PACKAGE = __name__[: __name__.rfind(".")]
+_MODEL = _PACKAGE + ".codecs.gridmodel"
 _WORDS = const(33)
 _AGAIN = const(30)
 _HEAD = const(76)
-_ALIGNMENT = const(8)
-_FAMILIES = {
+FAMILIES = {
     0: "elementwise",
     1: "pool",
     2: "movement",
@@ -50,7 +52,6 @@ _FAMILIES = {
     255: "lookup",
 }
 """By operator code: the file in kernels/ that runs it, and in layouts/ that writes its record."""
-_CODECS = ("raw", "central", "grid")
 
 
 class Output:
@@ -100,6 +101,8 @@ class Output:
                 f"weights {tensor.place} are {weights.count} of dtype {weights.dtype}, "
                 f"but the graph needs {tensor.count} levels"
             )
+        if _MODEL in sys.modules:
+            unload(_MODEL)  # it was read
         return weights
 
     def constant(self, tensor):
@@ -137,17 +140,6 @@ class Output:
         self._file.flush()
 
 
-def needs(parts):
-    """The modules of codecs and layouts that the pack with those parts takes, in a set."""
-    modules = {f"codecs.{_CODECS[codec]}" for codec in parts.codecs() if codec < len(_CODECS)}
-    for op in Graph(parts.graph()).ops():
-        if op.code in _FAMILIES:
-            modules.add(f"layouts.{_FAMILIES[op.code]}")
-        if op.outputs and op.outputs[0].room < op.outputs[0].size:
-            modules.add("layouts.bands")
-    return modules
-
-
 def install(parts, path):
     """Write the resident form of the pack with those parts to `path`; it is there whole or not at all.
 
@@ -170,13 +162,13 @@ def install(parts, path):
 def _write(parts, file):
     reader = parts.graph()
     graph = Graph(reader)
-    memory = _memory(graph)
+    memory, stretches = _plan(graph)
     out = Output(file, parts, reader)
     file.write(bytes(_HEAD))
     chain = []
     for n, op in enumerate(graph.ops()):
-        place, size = max(_gaps(graph, n, memory), key=lambda gap: gap[1])
-        chain.append((op, _FAMILIES[op.code], place, size))
+        place, size = stretches[2 * n], stretches[2 * n + 1]
+        chain.append((op, FAMILIES[op.code], place, size))
         if op.outputs and op.outputs[0].room < op.outputs[0].size:
             continue
         if len(chain) > 1:
@@ -184,7 +176,7 @@ def _write(parts, file):
             bands.write(chain, out, _lay)
             unload(bands.__name__)
         else:
-            out.begin(_FAMILIES[op.code], place)
+            out.begin(FAMILIES[op.code], place)
             _lay(op, out, size)
         chain = []
     description = {
@@ -200,14 +192,22 @@ def _write(parts, file):
     out.close(parts.id, memory, description)
 
 
+def _plan(graph):
+    from .plan import plan
+
+    planned = plan(graph, lambda op: _lay(op, None, None))
+    unload(f"{_PACKAGE}.plan")
+    return planned
+
+
 def _lay(op, out, size):
     """Write the record of an op that has `size` bytes to work in; with None, tell how many it needs at least.
 
     The layout leaves the heap again: no two of them are wanted at one time.
     """
-    if op.code not in _FAMILIES:
+    if op.code not in FAMILIES:
         raise PackError(f"the graph has an op with operator code {op.code}, which no kernel runs")
-    layout = _layout(_FAMILIES[op.code])
+    layout = _layout(FAMILIES[op.code])
     steps = layout.lay(op, out)
     least = next(steps)
     if size is not None:
@@ -220,30 +220,7 @@ def _lay(op, out, size):
 
 
 def _layout(name):
-    return __import__(f"{__name__[: __name__.rfind('.')]}.layouts.{name}", None, None, ("lay",))
-
-
-def _memory(graph):
-    """The arena, longer if an op finds no stretch free in it that is as long as it needs."""
-    memory = graph.arena
-    for n, op in enumerate(graph.ops()):
-        least = _lay(op, None, None)
-        if least:
-            places = [place for place, size in _gaps(graph, n, 1 << 30) if size >= least]
-            memory = max(memory, places[0] + least)
-    return memory
-
-
-def _gaps(graph, n, memory):
-    """[place, size] of the stretches of the memory where no activation stands while op n runs."""
-    gaps = []
-    start = 0
-    for place, end in graph.alive(n):
-        if place > start:
-            gaps.append((start, place - start))
-        start = max(start, (end + _ALIGNMENT - 1) & -_ALIGNMENT)
-    gaps.append((start, max(0, memory - start)))
-    return gaps
+    return __import__(f"{_PACKAGE}.layouts.{name}", None, None, ("lay",))
 
 
 def _describe(tensor):

@@ -8,7 +8,7 @@ import gc
 import sys
 
 IMPORTS = {
-    "install": ("graph", "weights", "layouts.__init__"),
+    "install": ("plan", "graph", "weights", "layouts.__init__"),
     "parts": ("reader", "pack", "resident"),
     "codecs.raw": ("codecs.__init__", "octaves", "rice"),
     "codecs.central": ("codecs.__init__", "generator"),
