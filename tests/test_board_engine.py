@@ -375,6 +375,16 @@ def kernel(name: str, function: str) -> Any:
 FORMS = viper32.load(BOARD / "regrow" / "layouts" / "forms.py")
 
 
+def sparse_row(row: bytes, zero: int, rows: bytearray, end: int) -> int:
+    for first in range(0, len(row), 256):
+        block = row[first : first + 256]
+        words = array("I", bytes(20))
+        FORMS.survey(block, len(block), zero, words)
+        start, end = end, FORMS.walk(block, len(block), zero, rows, end)
+        assert end == start + 1 + 2 * words[2]
+    return end
+
+
 def tile_of(form: str, levels: Array, heads: Sequence[bytes], weight_zero: int) -> tuple[bytearray, int, int]:
     """A tile of eight channels in that form, the bytes of its groups, and what its kernel subtracts."""
     stored = [(row.astype(int) + 128).astype(np.uint8).tobytes() for row in levels]
@@ -386,7 +396,7 @@ def tile_of(form: str, levels: Array, heads: Sequence[bytes], weight_zero: int) 
             16 + terms + len(pad),
             zero,
         )
-    weights = bytearray({"eights": 8, "lanes": 4, "sparse": 32}[form] * (terms + 256))
+    weights = bytearray({"eights": 8, "lanes": 4, "sparse": 64}[form] * (terms + 256))
     end = 8 * terms
     lowest = min(int(levels.min()) + 128, zero)
     for i, row in enumerate(stored):
@@ -396,9 +406,7 @@ def tile_of(form: str, levels: Array, heads: Sequence[bytes], weight_zero: int) 
             FORMS.pack(row, weights, i, terms, lowest)
         else:
             end = end if i else 0
-            for first in range(0, terms, 256):
-                block = row[first : first + 256]
-                end = FORMS.walk(block, len(block), zero, weights, end)
+            end = sparse_row(row, zero, weights, end)
     if form == "lanes":
         end, zero = 4 * terms, zero - lowest
     return bytearray(b"".join(heads) + weights[:end]), 128 + end, 1 if form == "sparse" else zero
@@ -440,6 +448,42 @@ def test_sums_of_products_stay_within_32_bits(form: str, weight_zero: int) -> No
             for channel, row, found in zip(channels, part, arena[terms:], strict=True):
                 acc = int((x - zero) @ (row - weight_zero))
                 assert found == wanted(acc, channel, 7, low, once), (terms, channel)
+
+
+@pytest.mark.parametrize("weight_zero", [0, -128, 127])
+def test_sparse_sums_of_one_position_stay_within_32_bits(weight_zero: int) -> None:
+    """Two tiles of rows, the longest last, and their heads."""
+    accumulate, finish = kernel("single", "accumulate"), kernel("layer", "finish")
+    longest = 8192 if weight_zero else 16384
+    rng = np.random.default_rng(5)
+    for x, drawn, zero in (
+        (rng.integers(0, 256, 300), rng.integers(-128, 128, (8, 300)), 0),
+        (rng.integers(0, 256, 21), np.full((8, 21), weight_zero), 9),
+        (np.full(longest, 255), np.full((8, longest), -128 if weight_zero else 127), 255),
+        (np.full(longest, 255), np.full((8, longest), 127 if weight_zero < 0 else -128), 0),
+    ):
+        terms = len(x)
+        heads = [head(c, row, zero, weight_zero, 7, once=True) for c, row in enumerate(drawn)]
+        size = 4 * (-(-(2 + 7 * (terms // 256 + 1) + 7 * 6 * (terms + 7 * terms // 256 + 7)) // 4))
+        work = bytearray(size + 36)
+        arena = bytearray(x.astype(np.uint8).tobytes() + bytes(8))
+        sizes = (1, 1, terms, 1, 1, 8, 1, 1, 1, 1, 1, 1, 0, 0, zero, 7, 255, 7)
+        p = array("i", (0, terms, *sizes, terms, terms, 0, 0, 1, 0, 2, size, size, 0, 0, 0))
+        for part in (drawn[:7], drawn[7:]):
+            end = 2
+            work[:2] = len(part).to_bytes(2, "little")
+            for row in part:
+                end = sparse_row((row + 128).astype(np.uint8).tobytes(), 128 + weight_zero, work, end)
+            assert end <= size
+            accumulate(0, arena, work, p)
+        for channel, row in enumerate(heads):
+            work[16 * channel : 16 * channel + 16] = struct.pack(
+                "<4I", struct.unpack_from("<I", row)[0] - BIAS, *struct.unpack_from("<3I", row, 4)
+            )
+        finish(0, work, work, arena, p, size, terms, 1, 8, 8)
+        for channel, row in enumerate(drawn):
+            acc = int((x - zero) @ (row - weight_zero))
+            assert arena[terms + channel] == wanted(acc, channel, 7, 7, True), (terms, channel)
 
 
 def test_columns_are_the_windows_of_an_image() -> None:

@@ -24,8 +24,8 @@ def run(p, arena, work, file, accumulate, width, read=None):
     of the column that stands at x of `columns`, then, for each channel of each group in the tile, the sum of
     its products with the weights; what it returns is how many inputs it left out. Behind the first tile of a
     layer with one position p[23] & 8 is set: what a kernel kept in p[29] to p[31] is still true. `read(work,
-    file, p)` brings a tile to the front of the work, where that is more than reading it. Returns how many
-    products with zeros were left out.
+    file, p)` brings a tile to the front of the work and gives its channels, where tiles differ. Returns how
+    many products with zeros were left out.
     """
     batch, tile, size = p[22], p[26], p[27]
     positions = p[5] * p[6]
@@ -36,12 +36,12 @@ def run(p, arena, work, file, accumulate, width, read=None):
     out, left = p[1], p[7]
     skipped = p[29]
     while left:
-        if tile > left:
-            tile = left
-        groups = (tile + width - 1) // width if width else tile
         if read:
-            read(work, file, p)
+            groups = tile = read(work, file, p)
         else:
+            if tile > left:
+                tile = left
+            groups = (tile + width - 1) // width
             file.readinto(work, groups * size)
         first = 0
         while first < positions:

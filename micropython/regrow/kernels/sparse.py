@@ -1,4 +1,7 @@
-"""Weights that are mostly zero: the others are walked row by row."""
+"""Weights that are mostly zero: the others are walked row by row.
+
+In front of a tile stand its bytes and, from bit 20 on, its channels.
+"""
 
 import micropython
 from micropython import const
@@ -14,11 +17,14 @@ def run(p, arena, work, file):
     return layer.run(p, arena, work, file, accumulate, 0, read)
 
 
+@micropython.native
 def read(work, file, p):
-    """Bring a tile to the front of the work, and behind it how long the next one is."""
-    size = word(work, p[27]) + 4
+    """Bring a tile to the front of the work, and behind it the word of the next one; gives its channels."""
+    about = word(work, p[27])
+    size = (about & 0xFFFFF) + 4
     file.readinto(work, size)
     p[27] = size
+    return about >> 20
 
 
 @micropython.viper
@@ -27,9 +33,9 @@ def word(work: ptr32, end: int) -> int:
 
 
 @micropython.viper
-def accumulate(  # noqa: PLR0915 (a call per part would cost more than its work)
+def accumulate(
     s: int,
-    w: ptr8,
+    a: ptr8,
     columns: ptr8,
     place: int,
     tile: ptr8,
@@ -39,11 +45,10 @@ def accumulate(  # noqa: PLR0915 (a call per part would cost more than its work)
     rows: int,
     first: int,
 ) -> int:
-    """See layer.run: each sum is _BIAS more, as is what stands for the sum of the column. s and w come first
+    """See layer.run: each sum is _BIAS more, as is what stands for the sum of the column. s and a come first
     because viper keeps two variables in registers."""
     sums = ptr32(uint(tile) + sums_at)
-    length = p[21]
-    step = length
+    step = p[21]
     jump = 0
     across = 0
     if not p[23] & 2:
@@ -61,32 +66,25 @@ def accumulate(  # noqa: PLR0915 (a call per part would cost more than its work)
         while g:
             sums = ptr32(uint(sums) + 4)
             a = start
-            s = 0
+            s = _BIAS
             b = blocks
             while b:
                 n = w[0]
-                more = w[1]
-                w = ptr8(uint(w) + 4)
-                s = 0 - s
+                w = ptr8(uint(w) + 1)
                 while n:
-                    s = a[w[1]] * w[0] + s
-                    s = a[w[3]] * w[2] + s
-                    s = a[w[5]] * w[4] + s
-                    s = a[w[7]] * w[6] + s
-                    w = ptr8(uint(w) + 8)
-                    n -= 1
-                s = 0 - s
-                n = more
-                while n:
-                    s = a[w[1]] * w[0] + s
-                    s = a[w[3]] * w[2] + s
-                    s = a[w[5]] * w[4] + s
-                    s = a[w[7]] * w[6] + s
-                    w = ptr8(uint(w) + 8)
+                    s = (w[0] - 128) * a[w[1]] + s
+                    s = (w[2] - 128) * a[w[3]] + s
+                    s = (w[4] - 128) * a[w[5]] + s
+                    s = (w[6] - 128) * a[w[7]] + s
+                    s = (w[8] - 128) * a[w[9]] + s
+                    s = (w[10] - 128) * a[w[11]] + s
+                    s = (w[12] - 128) * a[w[13]] + s
+                    s = (w[14] - 128) * a[w[15]] + s
+                    w = ptr8(uint(w) + 16)
                     n -= 1
                 a = ptr8(uint(a) + 256)
                 b -= 1
-            sums[0] = s + _BIAS
+            sums[0] = s
             g -= 1
         sums = ptr32(uint(sums) + 4)
         start = ptr8(uint(start) + step)

@@ -4,9 +4,7 @@ Each is a file of that name in kernels/. In the record stands tile by tile, a ti
 rows    per channel its head and its weights
 eights  per group of eight channels their heads, then term by term the eight weights
 lanes   the same for weights of 4 bits, with the eight in 4 bytes; each has the lowest level taken off
-sparse  u32 bytes that follow; the heads; per channel and block of 256 terms u8 negative / 4, u8 positive / 4,
-        0, 0, then (weight, place in the block) of the negative weights, the others; absolute, the zero point
-        taken off, each of the two lists with zeros up to a multiple of 4; behind the last tile u32 0
+sparse, single: see sparse.py
 """
 
 from array import array
@@ -24,9 +22,10 @@ _BATCH = const(8)  # positions worth taking together
 _BATCH_BYTES = const(640)  # that a layer has a claim to for them, as far as it goes
 _BLOCK = const(256)
 # What a product costs, as measured on a desktop; on a Cortex-M3 the ratios are about the same.
-_ROWS, _EIGHTS, _LANES, _SPARSE = const(52), const(39), const(23), const(62)
-_START = const(130)  # to start a block of a sparse row
+_ROWS, _EIGHTS, _LANES, _SPARSE = const(52), const(39), const(23), const(60)
+_START = const(300)  # to start a block of a sparse row
 _LISTED = const(20)  # of eights where one list of inputs serves all channels, and half of them are 0
+_READ = const(14)  # besides, where a weight serves once: to read it
 _UNPACKED = const(4)  # positions that pay for unpacking
 
 
@@ -75,12 +74,23 @@ def choose(space, lines, zero):
             best, cost = lanes, _LANES
     if not best.fits():
         best, cost = Rows(space, zero), _ROWS
-    sparse = Sparse(space, zero, HEAD + 4 * blocks + 2 * longest, words)
-    dense_cost = cost * best.groups * best.width * space.length
-    if sparse.fits() and _SPARSE * words[3] + _START * blocks * space.channels < dense_cost:
-        best = sparse
+    read = _READ if space.positions == 1 else 0
+    dense_cost = (cost + read) * best.groups * best.width * space.length
+    if (_SPARSE + read) * words[3] + _START * blocks * space.channels < dense_cost:
+        best = sparse(space, zero, longest, words) or best
     best.share()
     return best
+
+
+def sparse(space, zero, longest, words):
+    """The sparse form of such weights, None if there is no room for it."""
+    from .sparse import Single, Sparse
+
+    for form in (Single, Sparse):
+        found = form(space, zero, longest, words)
+        if found.fits():
+            return found
+    return None
 
 
 class Form:
@@ -197,43 +207,6 @@ class Lanes(Eights):
         pack(levels, group, i, count, self._lowest)
 
 
-class Sparse(Form):
-    kernel = "sparse"
-    width = 1
-    extra = 4
-
-    def __init__(self, space, zero, size, words):
-        self.size = size
-        super().__init__(space, 1)
-        self._zero = zero
-        self.skipped = min((1 << 30) - 1, space.positions * words[4])
-
-    def share(self):
-        batch = super().share()
-        self.tile_bytes += self.extra
-        return batch
-
-    def write(self, out, lines):
-        channels, terms = self.space.channels, self.space.terms
-        first = 0
-        heads = bytearray(HEAD * self.tile)
-        rows = bytearray(self.tile * (self.size - HEAD))
-        while first < channels:
-            count = min(self.tile, channels - first)
-            end = 0
-            for i in range(count):
-                lines.read()
-                heads[HEAD * i : HEAD * i + HEAD] = bytes(array("i", lines.head(first + i)))
-                for start in range(0, terms, _BLOCK):
-                    levels = lines.levels[start : start + _BLOCK]
-                    end = walk(levels, len(levels), self._zero, rows, end)
-            out.write(array("I", (HEAD * count + end,)))
-            out.write(memoryview(heads)[: HEAD * count])
-            out.write(memoryview(rows)[:end])
-            first += count
-        out.write(bytes(4))
-
-
 @micropython.viper
 def survey(levels: ptr8, count: int, zero: int, words: ptr32):
     """Note the lowest and the highest weight and how many pairs a sparse row has, here, in all, and zeros."""
@@ -242,8 +215,7 @@ def survey(levels: ptr8, count: int, zero: int, words: ptr32):
         if block > count:
             block = count
         count -= block
-        less = 0
-        more = 0
+        pairs = 0
         while block:
             w = levels[0]
             levels = ptr8(uint(levels) + 1)
@@ -251,14 +223,19 @@ def survey(levels: ptr8, count: int, zero: int, words: ptr32):
                 words[0] = w
             if w > words[1]:
                 words[1] = w
-            if w < zero:
-                less += 1
-            elif w > zero:
-                more += 1
-            else:
+            w -= zero
+            if w == 0:
                 words[4] = words[4] + 1
+            while w:
+                more = 0
+                if w > 127:
+                    more = w - 127
+                if w < -128:
+                    more = w + 128
+                w = more
+                pairs += 1
             block -= 1
-        pairs = ((less + 3) & -4) + ((more + 3) & -4)
+        pairs = (pairs + 7) & -8
         words[2] = words[2] + pairs
         words[3] = words[3] + pairs
 
@@ -289,29 +266,32 @@ def pack(levels: ptr8, group: ptr8, at: int, count: int, lowest: int):
 
 @micropython.viper
 def walk(levels: ptr8, count: int, zero: int, rows: ptr8, at: int) -> int:
-    """Write a block of a sparse row at that byte, and give where it ends."""
+    """Write a block of a sparse row at that byte, and give where it ends.
+
+    It stands here as some ports keep a record of a module's machine code, which would cut the heap in two.
+    """
     head = ptr8(uint(rows) + at)
-    at += 4
-    sign = 0
-    while sign < 2:
-        pairs = 0
-        i = 0
-        while i < count:
-            w = levels[i] - zero
-            if not sign:
-                w = 0 - w
-            if w > 0:
-                rows[at] = w
-                rows[at + 1] = i
-                at += 2
-                pairs += 1
-            i += 1
-        while pairs & 3:
-            rows[at] = 0
-            rows[at + 1] = 0
+    at += 1
+    pairs = 0
+    i = 0
+    while i < count:
+        w = levels[i] - zero
+        while w:
+            more = 0
+            if w > 127:
+                more = w - 127
+            if w < -128:
+                more = w + 128
+            rows[at] = w - more + 128
+            rows[at + 1] = i
             at += 2
             pairs += 1
-        head[sign] = pairs >> 2
-        head[sign + 2] = 0
-        sign += 1
+            w = more
+        i += 1
+    while pairs & 7:
+        rows[at] = 128
+        rows[at + 1] = 0
+        at += 2
+        pairs += 1
+    head[0] = pairs >> 3
     return at

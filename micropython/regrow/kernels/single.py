@@ -1,0 +1,69 @@
+"""Weights that are mostly zero, in a layer with one position: the others are walked row by row.
+
+All tiles come before the heads of the channels, so that their sums are finished at one time.
+"""
+
+import micropython
+from micropython import const
+
+from .layer import finish
+
+_BIAS = const(0x20000000)
+
+
+@micropython.native
+def run(p, arena, work, file):
+    size = p[27]
+    left = p[26]
+    while left:
+        file.readinto(work, size)
+        accumulate(0, arena, work, p)
+        left -= 1
+    left = p[7]
+    sums = p[28]
+    out = p[1]
+    count = size >> 4
+    while left:
+        if count > left:
+            count = left
+        file.readinto(work, count << 4)
+        finish(0, work, work, arena, p, sums, out, 1, count, count)
+        sums += count << 2
+        out += count
+        left -= count
+    return p[29]
+
+
+@micropython.viper
+def accumulate(s: int, a: ptr8, tile: ptr8, p: ptr32):
+    """The sums of the tile's rows, _BIAS more, behind those of the tiles before. s and a come first because
+    viper keeps two variables in registers."""
+    start = ptr8(uint(a) + p[0])
+    rows = tile[0] + (tile[1] << 8)
+    sums = ptr32(uint(tile) + (p[28] + (p[22] << 2)))
+    p[22] = p[22] + rows
+    blocks = (p[20] + 255) >> 8
+    w = ptr8(uint(tile) + 2)
+    while rows:
+        a = start
+        s = _BIAS
+        b = blocks
+        while b:
+            n = w[0]
+            w = ptr8(uint(w) + 1)
+            while n:
+                s = (w[0] - 128) * a[w[1]] + s
+                s = (w[2] - 128) * a[w[3]] + s
+                s = (w[4] - 128) * a[w[5]] + s
+                s = (w[6] - 128) * a[w[7]] + s
+                s = (w[8] - 128) * a[w[9]] + s
+                s = (w[10] - 128) * a[w[11]] + s
+                s = (w[12] - 128) * a[w[13]] + s
+                s = (w[14] - 128) * a[w[15]] + s
+                w = ptr8(uint(w) + 16)
+                n -= 1
+            a = ptr8(uint(a) + 256)
+            b -= 1
+        sums = ptr32(uint(sums) + 4)
+        sums[0] = s
+        rows -= 1
