@@ -396,18 +396,19 @@ def tile_of(form: str, levels: Array, heads: Sequence[bytes], weight_zero: int) 
             16 + terms + len(pad),
             zero,
         )
-    weights = bytearray({"eights": 8, "lanes": 4, "sparse": 64}[form] * (terms + 256))
+    kind = {"pixels8": "eights", "pixels4": "lanes"}.get(form, form)
+    weights = bytearray({"eights": 8, "lanes": 4, "sparse": 64}[kind] * (terms + 256))
     end = 8 * terms
     lowest = min(int(levels.min()) + 128, zero)
     for i, row in enumerate(stored):
-        if form == "eights":
+        if kind == "eights":
             FORMS.spread(row, weights, i, terms)
-        elif form == "lanes":
+        elif kind == "lanes":
             FORMS.pack(row, weights, i, terms, lowest)
         else:
             end = end if i else 0
             end = sparse_row(row, zero, weights, end)
-    if form == "lanes":
+    if kind == "lanes":
         end, zero = 4 * terms, zero - lowest
     return bytearray(b"".join(heads) + weights[:end]), 128 + end, 1 if form == "sparse" else zero
 
@@ -484,6 +485,75 @@ def test_sparse_sums_of_one_position_stay_within_32_bits(weight_zero: int) -> No
         for channel, row in enumerate(drawn):
             acc = int((x - zero) @ (row - weight_zero))
             assert arena[terms + channel] == wanted(acc, channel, 7, 7, True), (terms, channel)
+
+
+def pixel_sums(form: str, x: Array, levels: Array, steps: tuple[int, int], batch: int = 1) -> Array:
+    """(rows, columns, 1 + channels) of a SAME convolution by lists of pixels: of inputs, and of products.
+
+    `steps`: the stride, and the dilation down the image.
+    """
+    stride, dilation = steps
+    enlist, accumulate = kernel("pixels", "enlist"), kernel(form, "accumulate")
+    height, width, depth = x.shape
+    channels, size, _, _ = levels.shape
+    reach = (size - 1) * dilation + 1
+    rows, columns = (-(-n // stride) for n in (height, width))
+    top = max(0, (rows - 1) * stride + reach - height) // 2
+    left = max(0, (columns - 1) * stride + size - width) // 2
+    terms = size * size * depth
+    flat = levels.reshape(channels, terms)
+    groups = [tile_of(form, flat[i : i + 8], [bytes(16)] * 8, 0)[0] for i in range(0, channels, 8)]
+    tile = b"".join(map(bytes, groups))
+    ring = (batch - 1) * stride + reach
+    sums = len(tile) + ring * (8 * width + 8 + -(-3 * width * depth // 4) * 4)
+    position = 4 + 32 * len(groups)
+    p = [0, 0, height, width, depth, rows, columns, channels, size, size, stride, stride, dilation, 1]
+    p += [top, left, 0, 0, 255, 0, terms, terms, batch, 0, 0, 0, channels, len(groups[0]), len(tile)]
+    words, work = array("i", p), bytearray(tile) + bytes(sums - len(tile) + batch * columns * position)
+    work += bytes(16 * size * depth)
+    result, listed, row = [], 0, 0
+    while row < rows:
+        count = min(batch, rows - row)
+        first = row * stride - top
+        end = min(height, first + (count - 1) * stride + reach)
+        listed = max(first, listed)
+        if end > listed:
+            enlist(0, x, x, work, words, len(tile), ring, listed, end, 16 if form == "pixels4" else 8)
+            listed = end
+        accumulate(0, work, work, words, len(tile), ring, sums, row, count, len(groups))
+        result.append(bytes(work[sums : sums + count * columns * position]))
+        row += count
+    return np.frombuffer(b"".join(result), np.int32).reshape(rows, columns, -1)
+
+
+@pytest.mark.parametrize("form", ["pixels8", "pixels4"])
+def test_lists_of_pixels_give_the_sums_of_products(form: str) -> None:
+    """In all windows; and the largest sums stay within 32 bits."""
+    rng = np.random.default_rng(5)
+    span = 16 if form == "pixels4" else 256
+    for size, stride, dilation, batch in (
+        (1, 2, 1, 1),
+        (3, 1, 1, 2),
+        (3, 2, 1, 2),
+        (2, 1, 2, 1),
+        (3, 2, 2, 3),
+    ):
+        x = rng.integers(0, 256, (5, 4, 9), np.uint8) * rng.integers(0, 2, (5, 4, 9), np.uint8)
+        levels = rng.integers(0, span, (16, size, size, 9)) - 128
+        found = pixel_sums(form, x, levels, (stride, dilation), batch)
+        lowest = int(levels.min()) if form == "pixels4" else -128
+        reach = (size - 1) * dilation + 1
+        rows, columns = found.shape[:2]
+        top = max(0, (rows - 1) * stride + reach - 5) // 2
+        left = max(0, (columns - 1) * stride + size - 4) // 2
+        padded = np.pad(x.astype(int), ((top, reach + 2), (left, size + 2), (0, 0)))
+        for i, j in np.ndindex(rows, columns):
+            window = padded[i * stride : i * stride + reach : dilation, j * stride : j * stride + size]
+            products = np.tensordot(levels - lowest, window, 3)
+            assert found[i, j].tolist() == [window.sum(), *products], (size, stride, dilation, batch)
+    level, highest = (15, 15) if form == "pixels4" else (127, 255)
+    longest = pixel_sums(form, np.full((1, 1, 4095), 255, np.uint8), np.full((8, 1, 1, 4095), level), (1, 1))
+    assert longest.ravel().tolist() == [255 * 4095] + [255 * highest * 4095] * 8
 
 
 def test_columns_are_the_windows_of_an_image() -> None:

@@ -11,11 +11,12 @@ from regrow.graph import ACTIVATION, VARIABLE, Graph, Node, Tensor
 from . import bands
 from .bands import Chain
 from .tflite import OPERATOR_CODES
-from .work import DEPTHWISE_CONV_2D, LOOKUP, lag, work
+from .work import CONV_2D, DEPTHWISE_CONV_2D, LOOKUP, lag, work
 
 ALIGNMENT = 4  # so that kernels may load words
 WORK_ALIGNMENT = 8
 TRIES = 200
+GROWTH = 4, 3, 2  # times what an op needs at least, that it may find
 WORTH = 16  # ops run band by band where that saves one part in so many of the arena
 
 IN_PLACE = {
@@ -66,6 +67,7 @@ def place(graph: Graph, chains: list[Chain]) -> Graph:
     kept = {i: rows for chain in chains for i, rows in chain.kept().items()}
     by_tensor, blocks = _lay(graph, chains)
     arena = _place_well(blocks)
+    _grow(graph, blocks, arena)
     tensors = tuple(
         replace(tensor, offset=by_tensor[i].offset, rows=kept.get(i, 0)) if i in by_tensor else tensor
         for i, tensor in enumerate(graph.tensors)
@@ -97,10 +99,10 @@ def _chains(graph: Graph) -> list[Chain]:
 
 def _wanted(graph: Graph, chains: list[Chain]) -> list[Chain]:
     """The chains without those that do not make the arena smaller."""
-    arena = _place_fast(graph, chains)
+    arena = _arena(graph, chains)
     for chain in reversed(chains):
         others = [each for each in chains if each is not chain]
-        needed = _place_fast(graph, others)
+        needed = _arena(graph, others)
         if needed - needed // WORTH <= arena:
             chains, arena = others, needed
     return chains
@@ -108,12 +110,12 @@ def _wanted(graph: Graph, chains: list[Chain]) -> list[Chain]:
 
 def _widened(graph: Graph, chains: list[Chain]) -> list[Chain]:
     """The chains in as few steps as the arena has room for."""
-    arena = _place_fast(graph, chains)
+    arena = _arena(graph, chains)
     for n, chain in enumerate(chains):
         for steps in range(2, chain.steps):
             larger = replace(chain, rows=-(-chain.height // steps))
             fewer = [*chains[:n], larger, *chains[n + 1 :]]
-            if larger.saves(graph) and _place_fast(graph, fewer) <= arena:
+            if larger.saves(graph) and _arena(graph, fewer) <= arena:
                 chains = fewer
                 break
     return chains
@@ -125,10 +127,10 @@ def _needs(graph: Graph, chains: list[Chain]) -> list[int]:
     return [_need(blocks, n) for n in range(len(graph.ops))]
 
 
-def _place_fast(graph: Graph, chains: list[Chain]) -> int:
-    """About the arena with those chains."""
+def _arena(graph: Graph, chains: list[Chain]) -> int:
+    """The arena with those chains."""
     _, blocks = _lay(graph, chains)
-    return _place(_by_size(blocks))
+    return _place_well(blocks)
 
 
 def _lay(graph: Graph, chains: list[Chain]) -> tuple[dict[int, Block], list[Block]]:
@@ -254,8 +256,32 @@ def _pays(code: int, node: Node, distance: int) -> bool:
     return together + work(code, node, True) < given.nbytes + written.nbytes + work(code, node)
 
 
-def _place_well(blocks: list[Block]) -> int:
-    """Give the blocks offsets in the smallest arena found, and return its bytes.
+def _grow(graph: Graph, blocks: list[Block], arena: int) -> None:
+    """Place the blocks so that convolutions find more to work in, those of most products first."""
+    costs = [_products(node) if op.code == CONV_2D else 0 for op, node in graph.nodes()]
+    works = [each for each in blocks if each.alignment == WORK_ALIGNMENT and costs[each.first]]
+    offsets = [each.offset for each in blocks]
+    for block in sorted(works, key=lambda each: -costs[each.first]):
+        size = block.size
+        for more in GROWTH:
+            block.size = size * more // WORK_ALIGNMENT * WORK_ALIGNMENT
+            if _place_well(blocks, arena) <= arena:
+                offsets = [each.offset for each in blocks]
+                break
+            block.size = size
+    for block, offset in zip(blocks, offsets, strict=True):
+        block.offset = offset
+
+
+def _products(node: Node) -> int:
+    """Multiply-accumulates of a convolution."""
+    weights = node.inputs[1]
+    assert weights is not None
+    return weights.size * node.outputs[0].size // weights.shape[0]
+
+
+def _place_well(blocks: list[Block], enough: int = 0) -> int:
+    """Give the blocks offsets in the smallest arena found, or one of `enough` bytes, and return its bytes.
 
     From the largest to the smallest, as TFLite Micro's greedy planner places them, but of equal ones the last
     first: it lies lower where it runs into the place of one before. Then, try by try, the block that came to
@@ -265,7 +291,7 @@ def _place_well(blocks: list[Block]) -> int:
     chance = random.Random(0)
     best, offsets, least = _place(order), [block.offset for block in blocks], _least(blocks)
     for _ in range(TRIES):
-        if best <= least:
+        if best <= max(least, enough) or (enough and least > enough):
             break
         top = max(order, key=lambda block: block.end)
         changed = [block for block in order if block is not top]

@@ -14,6 +14,7 @@ HEAD = 16  # bytes of a row before its weights
 ONCE_TILE = 6144  # the same of a layer with one position, whose weights serve once
 GROUP = 8  # channels that a convolution takes together
 LARGEST_GROUP = 12288  # bytes of a group; channels are taken one by one where it would be larger
+SHALLOW, ROW = 8, 4095  # channels, and values of a row, of an image whose pixels are listed
 LONGEST_LIST = 8191  # inputs of a position that are not zero, which are listed where inputs are often zero
 BATCH = 640  # bytes of the positions that a convolution takes together; one position at least
 AXES = 96
@@ -103,8 +104,30 @@ def _groups(code: int, node: Node, shared: bool) -> int:
     tile = groups if shared else min(groups, max(1, (TILE if positions > 1 else ONCE_TILE) // size))
     position = column + 4 + 4 * width * tile
     lists = width > 1 and channels > GROUP and length <= LONGEST_LIST and _zero(_image(node)) == -128
+    if lists and positions > 1 and _is_listed(code, node):
+        needed = _pixels(node, groups if shared else 1, length)
+        if needed <= LARGEST_GROUP:
+            return needed
     listed = 4 * (length + 3) if lists else 0
     return tile * size + max(1, min(positions, BATCH // position)) * position + listed
+
+
+def _pixels(node: Node, tile: int, length: int) -> int:
+    """Bytes of so many groups of channels, and of the lists and sums of a row of outputs."""
+    y, x = _windows(node)
+    depth = _image(node).shape[3]
+    line = 8 * x.given + 8 + -(-3 * x.given * depth // 4) * 4
+    lanes = tile * GROUP // 2 * length + 2 * GROUP * x.size * depth
+    groups = tile * GROUP * HEAD + max(tile * GROUP * length, lanes)
+    return groups + y.reach * line + x.count * (4 + 4 * GROUP * tile)
+
+
+def _is_listed(code: int, node: Node) -> bool:
+    """Whether the pixels of the image are listed."""
+    if code != CONV_2D or node.options[3] > 1:
+        return False
+    _, _, width, depth = _image(node).shape
+    return depth >= SHALLOW and width * depth <= ROW
 
 
 def _zero(x: Tensor) -> int:

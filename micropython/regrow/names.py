@@ -16,6 +16,7 @@ IMPORTS = {
     "layouts.conv": (
         "layouts.window",
         "layouts.forms",
+        "layouts.pixels",
         "layouts.sparse",
         "layouts.channels",
         "layouts.checks",
@@ -54,6 +55,9 @@ GUESTS = (
     "layouts.softmax",
     "kernels.eights",
     "kernels.lanes",
+    "kernels.pixels",
+    "kernels.pixels8",
+    "kernels.pixels4",
     "kernels.rows",
     "kernels.single",
     "kernels.sparse",

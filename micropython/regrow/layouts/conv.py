@@ -35,7 +35,9 @@ def lay(op, out):
         raise PackError("a convolution or FULLY_CONNECTED of the graph has shapes that do not fit")
     low, high = activation_range(activation, y)
     gathers = taps != (1, 1)
-    space = forms.Space(rows * columns, channels, terms, gathers, overlap(x, y), x.zero_point == -128)
+    window = rows, columns, width, depth, (taps[0] - 1) * dilations[0] + 1, steps[0]
+    space = forms.Space(window, taps[1], channels, terms, gathers, overlap(x, y), x.zero_point == -128)
+    space.pixels = space.pixels and not dense and dilations[1] == 1
     space.room = yield space.least()
     zero = weight_zero(op, 1 if dense else 6)
     lines = Rows(op, out, terms, 16 + space.length, dense)

@@ -4,6 +4,7 @@ Each is a file of that name in kernels/. In the record stands tile by tile, a ti
 rows    per channel its head and its weights
 eights  per group of eight channels their heads, then term by term the eight weights
 lanes   the same for weights of 4 bits, with the eight in 4 bytes; each has the lowest level taken off
+pixels8, pixels4: see pixels.py
 sparse, single: see sparse.py
 """
 
@@ -21,6 +22,7 @@ _LONGEST_LIST = const(8191)  # so that places in a group fit 16 bits
 _BATCH = const(8)  # positions worth taking together
 _BATCH_BYTES = const(640)  # that a layer has a claim to for them, as far as it goes
 _BLOCK = const(256)
+_SHALLOW, _ROW = const(8), const(4095)  # channels, and values of a row, of an image whose pixels are listed
 # What a product costs, as measured on a desktop; on a Cortex-M3 the ratios are about the same.
 _ROWS, _EIGHTS, _LANES, _SPARSE = const(52), const(39), const(23), const(60)
 _START = const(300)  # to start a block of a sparse row
@@ -33,17 +35,24 @@ class Space:
     """What a layer has to work in: `room` bytes, for `positions` of `terms` values.
 
     `length`: terms of a column, where windows are gathered a multiple of 8. `whole`: all channels must be in
-    one tile. `zeros`: inputs may often be 0, as they are behind a RELU.
+    one tile. `zeros`: inputs may often be 0, as they are behind a RELU. `image`: rows and columns of the
+    output, columns and depth of the input, how many rows of the input one row needs, and the next one more.
+    `taps`: of a row of the filter.
     """
 
-    def __init__(self, positions, channels, terms, gathers, whole, zeros):
-        self.positions = positions
+    def __init__(self, image, taps, channels, terms, gathers, whole, zeros):
+        self.image = image
+        self.positions = positions = image[0] * image[1]
+        depth = image[3]
         self.channels = channels
         self.terms = terms
         self.length = (terms + 7) & -8 if gathers else terms
         self.column = self.length if gathers else 0
         self.whole = whole
         self.lists = zeros and channels > _WIDTH and self.length <= _LONGEST_LIST
+        entries = image[2] * depth  # of a row; each has the place of its weights in 16 bits
+        self.pixels = self.lists and positions > 1 and depth >= _SHALLOW and entries <= _ROW
+        self.unpacked = 2 * _WIDTH * taps * depth
         self.room = 0
 
     def least(self):
@@ -52,6 +61,12 @@ class Space:
         form = Eights(self, 128) if group <= _LARGEST else Rows(self, 128)
         tile = TILE if self.positions > 1 else _ONCE_TILE
         tile = form.groups if self.whole else min(form.groups, max(1, tile // form.size))
+        if self.pixels:
+            from .pixels import least
+
+            needed = least(self, form.groups if self.whole else 1)
+            if needed <= _LARGEST:
+                return needed
         return form.needs(tile, max(1, min(self.positions, _BATCH_BYTES // form.position(tile))))
 
 
@@ -68,10 +83,17 @@ def choose(space, lines, zero):
     lowest, highest = min(words[0], zero), max(words[1], zero)
     best = Eights(space, zero)
     cost = _LISTED if best.lists and space.positions == 1 else _EIGHTS
-    if highest - lowest < 16 and space.positions >= _UNPACKED:
+    four = highest - lowest < 16 and space.positions >= _UNPACKED
+    if four:
         lanes = Lanes(space, zero, lowest)
         if lanes.fits() and (not space.lists or lanes.share() >= _BATCH):
             best, cost = lanes, _LANES
+    if space.pixels:
+        from .pixels import pixels
+
+        listed = pixels(space, zero, lowest if four else -1)
+        if listed:
+            best, cost = listed, listed.cost
     if not best.fits():
         best, cost = Rows(space, zero), _ROWS
     read = _READ if space.positions == 1 else 0

@@ -1,0 +1,176 @@
+"""Weights of 4 bits or fewer over lists of pixels, those of two channels in the 16-bit lanes of one word."""
+
+import micropython
+from micropython import const
+
+from . import pixels
+
+_BIAS = const(0x20000000)
+
+
+def run(p, arena, work, file):
+    return pixels.run(p, arena, work, file, accumulate, 16)
+
+
+@micropython.viper
+def accumulate(  # noqa: PLR0912, PLR0915 (a call per part would cost more than its work)
+    x: int,
+    w: ptr32,
+    tile: ptr8,
+    p: ptr32,
+    lists_at: int,
+    ring: int,
+    sums_at: int,
+    row: int,
+    rows: int,
+    groups: int,
+) -> int:
+    """See pixels.run. x and w come first because viper keeps two variables in registers.
+
+    The weights of one row of taps after the other are unpacked behind the sums. A word of sums starts at
+    -2**31, so that its upper lane counts from -2**15, and takes 16 products of at most 255 * 15 a lane before
+    its lanes are added to their sums.
+    """
+    width = p[3]
+    size = width * p[4]
+    line = (width << 3) + 8 + ((size + size + size + 3) & -4)
+    step = p[4] << 4
+    taps = p[9] * step
+    down = p[12]
+    stride = 4 + (groups << 5)
+    weights = ptr32(uint(tile) + (sums_at + p[22] * p[6] * stride))
+    lowest = 0 - _BIAS
+    lowest <<= 2
+    skipped = p[20] * rows * p[6]
+    g = 0
+    while g < groups:
+        outs = ptr32(uint(tile) + (sums_at + 4 + (g << 5)))
+        i = rows * p[6]
+        while i:
+            j = 0
+            while j < 8:
+                outs[j] = 0
+                j += 1
+            if not g:
+                sums = ptr32(uint(outs) - 4)
+                sums[0] = 0
+            outs = ptr32(uint(outs) + stride)
+            i -= 1
+        ky = 0
+        while ky < p[8]:
+            packed = ptr8(uint(tile) + (g * p[27] + 128 + ky * (taps >> 2)))
+            w = weights
+            i = taps >> 4
+            while i:
+                x = packed[0]
+                w[0] = (x & 15) | ((x >> 4) << 16)
+                x = packed[1]
+                w[1] = (x & 15) | ((x >> 4) << 16)
+                x = packed[2]
+                w[2] = (x & 15) | ((x >> 4) << 16)
+                x = packed[3]
+                w[3] = (x & 15) | ((x >> 4) << 16)
+                packed = ptr8(uint(packed) + 4)
+                w = ptr32(uint(w) + 16)
+                i -= 1
+            sums = ptr32(uint(tile) + sums_at)
+            iy = row * p[10] - p[14] + ky * down
+            oy = rows
+            while oy:
+                if iy < 0 or iy >= p[2]:
+                    sums = ptr32(uint(sums) + p[6] * stride)
+                    ox = 0
+                else:
+                    start = ptr8(uint(tile) + (lists_at + (iy - iy // ring * ring) * line))
+                    left = 0 - p[15]
+                    ox = p[6]
+                while ox:
+                    begin = left
+                    if begin < 0:
+                        begin = 0
+                    end = left + p[9]
+                    if end > width:
+                        end = width
+                    begin <<= 3
+                    end <<= 3
+                    marks = ptr32(uint(start) + begin)
+                    ends = ptr32(uint(start) + end)
+                    if not g:
+                        sums[0] = ends[0] - marks[0] + sums[0]
+                    n = ends[1] - marks[1]
+                    if not g:
+                        skipped -= n
+                    places = ptr16(uint(start) + ((width << 3) + 8 + (marks[1] << 1)))
+                    values = ptr8(uint(start) + ((width << 3) + 8 + (size << 1) + marks[1]))
+
+                    base = ptr8(uint(weights) - left * step)
+                    outs = ptr32(uint(sums) + (4 + (g << 5)))
+                    fours = n >> 2
+                    rest = n & 3
+                    while fours + rest:
+                        s0 = lowest
+                        s1 = lowest
+                        s2 = lowest
+                        s3 = lowest
+                        i = 4
+                        if i > fours:
+                            i = fours
+                        fours -= i
+                        if i:
+                            while i:
+                                x = values[0]
+                                w = ptr32(uint(base) + places[0])
+                                s0 = w[0] * x + s0
+                                s1 = w[1] * x + s1
+                                s2 = w[2] * x + s2
+                                s3 = w[3] * x + s3
+                                x = values[1]
+                                w = ptr32(uint(base) + places[1])
+                                s0 = w[0] * x + s0
+                                s1 = w[1] * x + s1
+                                s2 = w[2] * x + s2
+                                s3 = w[3] * x + s3
+                                x = values[2]
+                                w = ptr32(uint(base) + places[2])
+                                s0 = w[0] * x + s0
+                                s1 = w[1] * x + s1
+                                s2 = w[2] * x + s2
+                                s3 = w[3] * x + s3
+                                x = values[3]
+                                w = ptr32(uint(base) + places[3])
+                                s0 = w[0] * x + s0
+                                s1 = w[1] * x + s1
+                                s2 = w[2] * x + s2
+                                s3 = w[3] * x + s3
+                                values = ptr8(uint(values) + 4)
+                                places = ptr16(uint(places) + 8)
+                                i -= 1
+                        else:
+                            i = rest
+                            rest = 0
+                            while i:
+                                x = values[0]
+                                w = ptr32(uint(base) + places[0])
+                                s0 = w[0] * x + s0
+                                s1 = w[1] * x + s1
+                                s2 = w[2] * x + s2
+                                s3 = w[3] * x + s3
+                                values = ptr8(uint(values) + 1)
+                                places = ptr16(uint(places) + 2)
+                                i -= 1
+                        outs[0] = (s0 & 0xFFFF) + outs[0]
+                        outs[1] = (s0 >> 16) + outs[1] + 0x8000
+                        outs[2] = (s1 & 0xFFFF) + outs[2]
+                        outs[3] = (s1 >> 16) + outs[3] + 0x8000
+                        outs[4] = (s2 & 0xFFFF) + outs[4]
+                        outs[5] = (s2 >> 16) + outs[5] + 0x8000
+                        outs[6] = (s3 & 0xFFFF) + outs[6]
+                        outs[7] = (s3 >> 16) + outs[7] + 0x8000
+                    sums = ptr32(uint(sums) + stride)
+                    left += p[11]
+                    ox -= 1
+                iy += p[10]
+                oy -= 1
+            ky += 1
+        g += 1
+    return skipped
