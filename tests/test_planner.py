@@ -148,7 +148,7 @@ from regrow.reader import Reader
 for number in range(int(sys.argv[1])):
     with open("%d.graph" % number, "rb") as file:
         graph = Graph(Reader(file, 0, file.seek(0, 2)))
-        print(*[install._lay(op, None, None) for op in graph.ops()], install._memory(graph))
+        print(*[install._lay(op, None, None) for op in graph.ops()], install._plan(graph)[0])
 """
 
 

@@ -105,26 +105,28 @@ def _groups(code: int, node: Node, shared: bool) -> int:
     position = column + 4 + 4 * width * tile
     lists = width > 1 and channels > GROUP and length <= LONGEST_LIST and _zero(_image(node)) == -128
     if lists and positions > 1 and _is_listed(code, node):
-        needed = _pixels(node, groups if shared else 1, length)
+        needed = _pixels(node, groups, length, shared)
         if needed <= LARGEST_GROUP:
             return needed
     listed = 4 * (length + 3) if lists else 0
     return tile * size + max(1, min(positions, BATCH // position)) * position + listed
 
 
-def _pixels(node: Node, tile: int, length: int) -> int:
-    """Bytes of so many groups of channels, and of the lists and sums of a row of outputs."""
+def _pixels(node: Node, groups: int, length: int, shared: bool) -> int:
+    """Bytes of groups of channels, and of the lists and sums of a row of outputs."""
     y, x = _windows(node)
     depth = _image(node).shape[3]
+    eights, lanes = (GROUP * (HEAD + length // pack) for pack in (1, 2))
+    tiles = (groups, groups) if shared else (1, min(groups, max(1, TILE // lanes)))
     line = 8 * x.given + 8 + -(-3 * x.given * depth // 4) * 4
-    lanes = tile * GROUP // 2 * length + 2 * GROUP * x.size * depth
-    groups = tile * GROUP * HEAD + max(tile * GROUP * length, lanes)
-    return groups + y.reach * line + x.count * (4 + 4 * GROUP * tile)
+    sums = [x.count * (4 + 4 * GROUP * tile) for tile in tiles]
+    unpacked = 2 * GROUP * x.size * depth
+    return y.reach * line + max(tiles[0] * eights + sums[0], tiles[1] * lanes + sums[1] + unpacked)
 
 
 def _is_listed(code: int, node: Node) -> bool:
     """Whether the pixels of the image are listed."""
-    if code != CONV_2D or node.options[3] > 1:
+    if code != CONV_2D or node.options[3] > 1 or _weights(node).shape[1:3] == (1, 1):
         return False
     _, _, width, depth = _image(node).shape
     return depth >= SHALLOW and width * depth <= ROW

@@ -51,7 +51,7 @@ class Space:
         self.whole = whole
         self.lists = zeros and channels > _WIDTH and self.length <= _LONGEST_LIST
         entries = image[2] * depth  # of a row; each has the place of its weights in 16 bits
-        self.pixels = self.lists and positions > 1 and depth >= _SHALLOW and entries <= _ROW
+        self.pixels = self.lists and gathers and positions > 1 and depth >= _SHALLOW and entries <= _ROW
         self.unpacked = 2 * _WIDTH * taps * depth
         self.room = 0
 
@@ -64,7 +64,7 @@ class Space:
         if self.pixels:
             from .pixels import least
 
-            needed = least(self, form.groups if self.whole else 1)
+            needed = least(self, form.groups)
             if needed <= _LARGEST:
                 return needed
         return form.needs(tile, max(1, min(self.positions, _BATCH_BYTES // form.position(tile))))

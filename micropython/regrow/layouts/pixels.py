@@ -2,14 +2,18 @@
 
 from micropython import const
 
+from .channels import TILE
 from .forms import Eights, Lanes
 
 _WIDTH = const(8)  # channels in a group
 
 
 def least(space, groups):
-    """Bytes for so many groups and one row of the output, whatever the weights are."""
-    return max(Pixels8(space, 128).needs(groups, 1), Pixels4(space, 128, 128).needs(groups, 1))
+    """Bytes for a row of the output: for a group of weights of 8 bits, for TILE bytes of those of 4 bits."""
+    eights, lanes = Pixels8(space, 128), Pixels4(space, 128, 128)
+    if space.whole:
+        return max(eights.needs(groups, 1), lanes.needs(groups, 1))
+    return max(eights.needs(1, 1), lanes.needs(min(groups, max(1, TILE // lanes.size)), 1))
 
 
 def pixels(space, zero, lowest):
