@@ -4,6 +4,9 @@ Copy this file, the folder `regrow` (compiled: `regrow mpy`) and a `config.json`
 `micropython main.py [CONFIG]`). The config is that of regrow.agent and, as needed, `wifi` ({"ssid",
 "password"}), `samples` (a file for regrow.samples) and `rounds` (how often a version goes through them; 0:
 without end; default 1). A real device puts its sensor in the place of the samples.
+
+A version is installed while nothing else is on the heap: for that the board resets itself. On a desktop the
+program ends instead, with exit code 0, if the config has `restart` (true): whoever runs it starts it again.
 """
 
 import gc
@@ -13,9 +16,8 @@ import time
 
 gc.threshold(4096)  # little garbage, so that the heap stays in one piece
 
-from regrow.agent import Agent  # noqa: E402
+import regrow  # noqa: E402
 from regrow.errors import RegrowError  # noqa: E402
-from regrow.samples import Samples  # noqa: E402
 
 _WIFI_LIMIT = 20  # seconds to wait for the network before going on without
 
@@ -27,7 +29,8 @@ def connect_wifi(ssid, password):
 
     station = network.WLAN(network.STA_IF)
     station.active(True)
-    station.connect(ssid, password)
+    if not station.isconnected():  # a reset for an update need not break it
+        station.connect(ssid, password)
     for _ in range(_WIFI_LIMIT * 10):
         if station.isconnected():
             break
@@ -41,22 +44,19 @@ def connect_wifi(ssid, password):
 class Classifier:
     """Runs the agent's network over samples and counts how it does, `rounds` times per version."""
 
-    def __init__(self, agent, samples, rounds):
-        self._agent = agent
+    def __init__(self, samples, rounds):
         self._samples = samples
         self._rounds = rounds
-        self._input = None
+        self._input = bytearray(samples.size)
         self._starts = 0
 
-    def step(self):
+    def step(self, agent):
         """Classify one sample, if there is a network and it has not seen them all."""
-        agent = self._agent
         if agent.network is None:
             return False
         if self._starts != agent.starts:
             self._starts = agent.starts
             self._left = self._rounds * self._samples.count
-            self._input = bytearray(self._samples.size)
             self._output = bytearray(agent.network.outputs[0].size)
             self._sign = 128 if agent.network.outputs[0].dtype == "int8" else 0
             self._samples.rewind()
@@ -79,19 +79,38 @@ def _top1(output, sign):
     return best
 
 
+def restart(config):
+    """What starts this program anew with an empty heap; None where nothing does."""
+    import machine
+
+    if sys.platform in ("linux", "darwin") and not config.get("restart"):
+        return None
+    return getattr(machine, "soft_reset", None) or sys.exit
+
+
 def main(path):
     with open(path) as file:
         config = json.load(file)
+    from regrow.boot import boot
+
+    past = boot(config.get("store", "store"))  # before anything else takes heap
+    regrow.unload("regrow.boot")
+    classifier = None
+    if "samples" in config:
+        from regrow.samples import Samples
+
+        classifier = Classifier(Samples(config["samples"]), config.get("rounds", 1))
     if "wifi" in config:
         connect_wifi(config["wifi"]["ssid"], config["wifi"]["password"])
-    samples = Samples(config["samples"]) if "samples" in config else None  # at the front of the heap
-    agent = Agent(config)
-    classifier = Classifier(agent, samples, config.get("rounds", 1)) if samples else None
+    from regrow.agent import Agent
+
+    agent = Agent(config, past, restart(config))
+    del past  # the memory of a network that will not always run
     working = False
     while True:
         agent.step(0 if working else 50)
         try:
-            working = classifier is not None and classifier.step()
+            working = classifier is not None and classifier.step(agent)
         except RegrowError as error:
             print("regrow:", error)
             classifier = None

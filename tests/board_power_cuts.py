@@ -1,14 +1,15 @@
 """Update a store on a disk whose power goes, at every step of the way in turn: `micropython
-board_power_cuts.py posix|fat`, in a folder as test_board_power_cuts.py fills it.
+board_power_cuts.py posix|fat stays|restarts`, in a folder as test_board_power_cuts.py fills it.
 
-Prints the number of steps. The engine, the store and the update are real; the broker is the folder.
+A board that restarts does that to install a version. Prints the number of steps. The engine, the store and
+the update are real; the broker is the folder.
 """
 
 import json
 import os
 import sys
 
-import regrow
+import regrow.boot
 from regrow.store import Store
 from regrow.topics import CHUNK
 from regrow.update import Updater
@@ -100,7 +101,12 @@ class File:
         self._file.close()
 
 
-def boot(root, *past):
+def start(root):
+    """What main.py does at the start."""
+    return take_up(root, *regrow.boot.boot(root))
+
+
+def take_up(root, *past):
     updater = Updater(Store(root), [KEY], lambda: None, lambda: None)
     updater.boot(*past)
     return updater
@@ -110,7 +116,11 @@ def drive(updater, root):
     """To the end of the update that is under way, as agent.py does it; the Updater at the end."""
     while updater.busy or updater.wanted:
         if updater.wanted:
-            updater = boot(root, regrow.reserve(updater.wanted))
+            if RESTARTS:
+                updater = start(root)
+            else:
+                folder = updater.wanted
+                updater = take_up(root, folder[-1], *regrow.boot.reserve(folder))
         updater.step()
         number = updater.fetcher.ask()
         if number is not None:
@@ -122,7 +132,7 @@ def drive(updater, root):
 
 def update(root, version):
     """From a start of the board to the end of the update to that version."""
-    updater = boot(root)
+    updater = start(root)
     updater.obey(DESIRED[version], "device/b1")
     return drive(updater, root)
 
@@ -146,6 +156,7 @@ def content(path):
 KEY = content("key")
 DESIRED = {1: content("desired1"), 2: content("desired2")}
 INPUT = content("input")
+RESTARTS = sys.argv[2] == "restarts"
 
 disk = Disk(os.getcwd() + "/disk", sys.argv[1] == "fat")
 os.mount(disk, "/disk")
@@ -163,7 +174,7 @@ while not finished:
     except PowerCut:
         pass
     disk.left = 1 << 30
-    updater = boot(root)
+    updater = start(root)
     check(updater, 1, 2)
     check(drive(updater, root), 1, 2)
     check(update(root, 2), 2)

@@ -19,8 +19,6 @@ import sys
 
 import regrow
 
-from .errors import RegrowError
-
 
 class Agent:
     """One device. Raises InputError or DeliveryError for a bad `config`.
@@ -29,13 +27,20 @@ class Agent:
     store knows how far it was.
     """
 
-    def __init__(self, config):
-        self._config = config
-        from .names import GUESTS, keep
+    def __init__(self, config, past=(), restart=None):
+        """`past`: what regrow.boot.boot gave; `restart`: starts the program anew, with an empty heap.
 
-        keep(regrow, GUESTS)
-        regrow.unload("regrow.names")
-        self._join()
+        With `restart` a version is installed by the `boot` of the next start; without it, or where it comes
+        back, beside the program.
+        """
+        self._config = config
+        self._restart = restart
+        if not restart:
+            from .names import GUESTS, keep
+
+            keep(regrow, GUESTS)
+            regrow.unload("regrow.names")
+        self._join(0, *past)
 
     @property
     def network(self):
@@ -73,21 +78,14 @@ class Agent:
         self._link.leave("sleeping")
         folder, starts = self._link.wanted, self._link.starts
         self._link = None
+        if self._restart:
+            self._restart()
         for name in list(sys.modules):
             if name not in self._others:
                 regrow.unload(name)
         gc.collect()
-        self._join(starts, *_reserve(folder))
+        from .boot import reserve
 
-
-def _reserve(folder):
-    """What regrow.reserve gives for the slot, or None and what was wrong."""
-    try:
-        return regrow.reserve(folder), ""
-    except RegrowError as error:
-        return None, str(error)
-    except OSError as error:
-        return None, f"{folder} cannot be read: {error}"
-    except MemoryError:
-        gc.collect()
-        return None, f"the network needs more heap than the {gc.mem_free()} bytes free"
+        past = reserve(folder)
+        regrow.unload("regrow.boot")
+        self._join(starts, folder[-1], *past)

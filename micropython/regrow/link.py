@@ -24,8 +24,7 @@ _FETCH_WAIT = const(20)  # ms that a step may wait for a chunk
 class Link:
     """One device's, of that `config` (see agent.py). Raises InputError or DeliveryError for a bad one.
 
-    `starts`: of networks, so far; `past`: what came of the slot that the last link `wanted`, as
-    `Updater.boot` takes it.
+    `starts`: of networks, so far; `past`: what came of the slot that is to run, as `Updater.boot` takes it.
     """
 
     def __init__(self, config, starts=0, *past):

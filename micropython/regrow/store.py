@@ -5,18 +5,16 @@
     active          which slot runs, and the highest version that ever ran
     update          the last desired version and how far it came
 
-A file NAME is written as NAME.new, synced, and renamed. FAT cannot rename onto a file, so there the old
-one is removed first: NAME is missing only while NAME.new is whole, and then NAME.new is read in its place.
-After a power cut every file is old or new, never half.
+After a power cut every file is old or new, never half: see `records`.
 """
 
-import json
 import os
 from binascii import hexlify
 from hashlib import sha256
 
 from micropython import const
 
+from . import records
 from .errors import CapacityError, InputError, RegrowError
 from .reader import Reader
 from .topics import CHUNK
@@ -128,7 +126,7 @@ class Store:
     @property
     def active(self):
         """(slot, highest version that ever ran); (None, 0) before the first one."""
-        record = _read_json(self.root + "/active")
+        record = records.read(self.root + "/active")
         if record.get("slot") in SLOTS and isinstance(record.get("version"), int):
             return record["slot"], record["version"]
         return None, 0
@@ -144,7 +142,7 @@ class Store:
 
     def write_slot(self, letter, head):
         """Put a version into a slot; its parts must be here."""
-        _replace(self.slot(letter) + "/head", head)
+        records.write(self.slot(letter) + "/head", head)
 
     def clear(self, letter):
         """Empty a slot."""
@@ -154,7 +152,7 @@ class Store:
     def activate(self, letter, version):
         """From now on, and over a power cut, the slot of that letter runs."""
         record = {"slot": letter, "version": max(version, self.active[1])}
-        _replace(self.root + "/active", json.dumps(record))
+        records.write(self.root + "/active", record)
 
     def head(self, path):
         """The head in the file at `path`; PackError if it is none."""
@@ -173,10 +171,10 @@ class Store:
     @property
     def update(self):
         """The record of the last update; empty if there is none or it cannot be read."""
-        return _read_json(self.root + "/update")
+        return records.read(self.root + "/update")
 
     def write_update(self, record):
-        _replace(self.root + "/update", json.dumps(record))
+        records.write(self.root + "/update", record)
 
     def _unfinished(self, blob):
         return f"{self._parts}/{blob}.tmp"
@@ -205,27 +203,3 @@ def _hash(path):
             if not count:
                 return hexlify(digest.digest()).decode()
             digest.update(piece[:count])
-
-
-def _replace(path, data):
-    fresh = path + ".new"
-    with open(fresh, "wb") as file:
-        file.write(data)
-        file.flush()
-    try:
-        os.rename(fresh, path)
-    except OSError:  # FAT
-        os.remove(path)
-        os.rename(fresh, path)
-
-
-def _read_json(path):
-    for name in (path, path + ".new"):
-        try:
-            with open(name) as file:
-                record = json.load(file)
-            if isinstance(record, dict):
-                return record
-        except (OSError, ValueError):
-            pass  # the other one may do
-    return {}

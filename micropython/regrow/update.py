@@ -47,24 +47,23 @@ class Updater:
         except (KeyError, DeliveryError):
             self._record = {}
 
-    def boot(self, reserved=None, problem=""):
+    def boot(self, letter=None, reserved=None, problem=""):
         """Start the active version, or else the one before; take up an update that was under way.
 
-        `reserved`: what regrow.reserve gave for the slot that was `wanted`; None for that `problem`.
+        `reserved`: what regrow.reserve gave for the slot of that letter; None for that `problem`.
         """
-        if (reserved or problem) and self._record.get("status") == "UPDATING":
+        if letter == self._store.free_slot and self._record.get("status") == "UPDATING":
             self._guarded(self._finish, (reserved, problem))
             return
         active = self._store.active[0]
-        for letter in () if active is None else (active, self._store.free_slot):
+        for slot in () if active is None else (active, self._store.free_slot):
             try:
-                self._start(letter, reserved)
+                self._start(slot, reserved if slot == letter else None)
             except RegrowError as error:
                 self.problem = self.problem or f"the installed version does not start: {error}"
-                reserved = None
                 continue
-            if letter != active:
-                self._store.activate(letter, 0)
+            if slot != active:
+                self._store.activate(slot, 0)
             break
         if self.desired and self._record["status"] == "UPDATED" and self.desired.pack != self.pack:
             self._begin(self.desired)  # what was installed is damaged: fetch what is missing again
@@ -187,6 +186,8 @@ class Updater:
         store.write_slot(slot, head.data)
         self._stop()
         store.collect()
+        self._record["wanted"] = slot
+        store.write_update(self._record)
         self.wanted = store.slot(slot)
 
     def _finish(self, past):
@@ -313,6 +314,7 @@ class Updater:
         self._record["status"] = status
         self._record["reason"] = reason[:300]
         if status in _ENDED:
+            self._record.pop("wanted", None)
             self.fetcher.blob = None
             if status == "FAILED":
                 self._steps = None
