@@ -38,6 +38,8 @@ BIN = Path(sys.executable).parent
 MODEL, EVAL, CALIB = (HERE / name for name in ("digits.tflite", "digits_eval.npz", "digits_calib.npz"))
 MAIN = HERE.parent / "micropython" / "main.py"
 MICROPYTHON = [str(BIN / "micropython"), "-X", "heapsize=128k"]
+RESTARTED = ["sh", "-c", 'trap "kill \\$child" TERM; while "$@" & child=$!; wait $child; do :; done', "board"]
+"""What starts a command again when it ends well, as a board's reset does."""
 DEVICES = ("demo-pi", "demo-board")
 PATIENCE = 180.0  # seconds that the devices get to install the pack and to classify all samples
 
@@ -166,11 +168,12 @@ def board(url: str, pack: Path, work: Path) -> list[str]:
         "store": str(work / "board"),
         "samples": str(work / "samples.bin"),
         "interval": 1,
+        "restart": True,
     }
     build(work / "micropython", "host")
     shutil.copy(MAIN, work / "micropython")
     (work / "config.json").write_text(json.dumps(config))
-    return [*MICROPYTHON, str(work / "micropython" / "main.py"), str(work / "config.json")]
+    return [*RESTARTED, *MICROPYTHON, str(work / "micropython" / "main.py"), str(work / "config.json")]
 
 
 def watch(url: str, work: Path) -> Fleet:

@@ -308,6 +308,12 @@ class Board:
             self.process.wait()
             self.process = None
 
+    def restarts(self) -> None:
+        """Wait until it resets itself, which ends the process, and start it again."""
+        assert self.process
+        assert self.process.wait(20) == 0
+        self.start()
+
     def blobs(self) -> set[str]:
         return {path.name for path in (self.folder / "store" / "parts").iterdir()}
 
@@ -380,6 +386,25 @@ def test_update(host: Host, board: Board, broker: Broker) -> None:
     assert figures["energy_source"].startswith("estimated: ")
     assert 0 < figures["memory"]["used"] <= figures["memory"]["peak"] < 128 * 1024
     assert abs(figures["time"] - time.time()) < 60
+
+
+def test_a_board_restarts_for_an_update(host: Host, board: Board, broker: Broker) -> None:
+    """It installs the version at the next start and tells the fleet what a board tells that goes on."""
+    board.start(restart=True)
+    for version, name in ((1, "A"), (2, "B")):
+        host.push(host.pack(version, weights(version, 3000)))
+        board.restarts()
+        report = host.wait_for("UPDATED", version)
+        assert (report["version"], report["slot"]) == (version, name)
+        assert host.statuses()[-2:] == ["UPDATING", "UPDATED"]
+        wait_for(lambda: host.states[-3:] == ["sleeping", "init", "ready"])
+    host.push(host.pack(3, weights(3, 3000), graph=b"bad!"))
+    board.restarts()  # to install it
+    board.restarts()  # to run the one before again
+    reason = host.wait_for("FAILED", 3)["update"]["reason"]
+    assert "the graph is bad" in reason
+    wait_for(lambda: host.reports[-1]["version"] == 2)
+    assert len(broker.asked()) == len(set(broker.asked()))
 
 
 def test_only_missing_parts_are_fetched_and_old_ones_go(host: Host, board: Board, broker: Broker) -> None:
