@@ -117,6 +117,7 @@ def drive(updater, root):
     while updater.busy or updater.wanted:
         if updater.wanted:
             if RESTARTS:
+                updater.hand_over()
                 updater = start(root)
             else:
                 folder = updater.wanted

@@ -76,10 +76,11 @@ class Agent:
     def _install(self):
         """Write a resident form and reserve memory while all that talks with the fleet has left the heap."""
         self._link.leave("sleeping")
+        if self._restart:
+            self._link.hand_over()
+            self._restart()
         folder, starts = self._link.wanted, self._link.starts
         self._link = None
-        if self._restart:
-            self._restart()
         for name in list(sys.modules):
             if name not in self._others:
                 regrow.unload(name)

@@ -71,6 +71,10 @@ class Link:
         """The slot whose resident form is to be written, which wants the heap of this link."""
         return self._updater.wanted
 
+    def hand_over(self):
+        """Have the next start of the program take up the slot that is `wanted`."""
+        self._updater.hand_over()
+
     def step(self, wait_ms=0):
         """Talk with the broker, waiting at most `wait_ms` for it, and go one step on with an update."""
         try:

@@ -90,6 +90,11 @@ class Updater:
             raise
         self._begin(desired)
 
+    def hand_over(self):
+        """Have `boot.boot` of the next start take up the slot that is `wanted`."""
+        self._record["wanted"] = self.wanted[-1]
+        self._store.write_update(self._record)
+
     def take_back(self, target):
         """The desired version of `target` was taken back: end its update if it is under way."""
         if self._steps and self.desired.target == target:
@@ -186,8 +191,6 @@ class Updater:
         store.write_slot(slot, head.data)
         self._stop()
         store.collect()
-        self._record["wanted"] = slot
-        store.write_update(self._record)
         self.wanted = store.slot(slot)
 
     def _finish(self, past):
