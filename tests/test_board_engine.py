@@ -346,17 +346,19 @@ ROWS = [
     (bias, m, right)
     for bias in (-1000, 0, 30000)
     for m in (0, 2**30, 0x5555AAAA, 2**31 - 1)
-    for right in (-10, 0, 1, 10, 31)
+    for right in (-10, 0, 1, 5, 6, 10, 31)
 ]
 
 
-def head(channel: int, levels: Array, zero: int, weight_zero: int, low: int, *, once: bool) -> bytes:
-    """The head of a channel's row, as layouts/channels.py describes it, for the output zero point 7."""
+def head(
+    channel: int, levels: Array, zero: int, weight_zero: int, low: int, *, once: bool, y: int = 7
+) -> bytes:
+    """The head of a channel's row, as layouts/channels.py describes it; y: the output's zero point."""
     bias, m, right = ROWS[channel % len(ROWS)]
     folded = -zero * int((levels.astype(int) - weight_zero).sum())
-    if not (-10 if once or low == 7 else 1) <= right <= 10:
+    if not (-10 if once or low == y else 1) <= right <= 10:
         return struct.pack("<4I", folded + 3 * BIAS, m, 32 + 31 - right << 16, bias + (1 << 31))
-    half = (1 << 10 + right) + (0 if once or right < 1 else 1 << 10) + (7 << 11 + right)
+    half = (1 << 10 + right) + (0 if once or right < 1 else 1 << 10) + (y << 11 + right)
     digits = m & 0x3FF | (m >> 10 & 0x3FF) << 16
     return struct.pack("<4I", bias + folded + 2 * BIAS, digits, m >> 20 | 11 + right << 16, half)
 
@@ -460,17 +462,16 @@ def test_sparse_sums_of_one_position_stay_within_32_bits(weight_zero: int) -> No
     for x, drawn, zero in (
         (rng.integers(0, 256, 300), rng.integers(-128, 128, (8, 300)), 0),
         (rng.integers(0, 256, 21), np.full((8, 21), weight_zero), 9),
-        (np.full(longest, 255), np.full((8, longest), -128 if weight_zero else 127), 255),
-        (np.full(longest, 255), np.full((8, longest), 127 if weight_zero < 0 else -128), 0),
+        (np.full(longest, 255), np.full((2, longest), 127 if weight_zero < 0 else -128), 0),
     ):
-        terms = len(x)
+        channels, terms = drawn.shape
         heads = [head(c, row, zero, weight_zero, 7, once=True) for c, row in enumerate(drawn)]
         size = 4 * (-(-(2 + 7 * (terms // 256 + 1) + 7 * 6 * (terms + 7 * terms // 256 + 7)) // 4))
-        work = bytearray(size + 36)
-        arena = bytearray(x.astype(np.uint8).tobytes() + bytes(8))
-        sizes = (1, 1, terms, 1, 1, 8, 1, 1, 1, 1, 1, 1, 0, 0, zero, 7, 255, 7)
+        work = bytearray(size + 4 + 4 * channels)
+        arena = bytearray(x.astype(np.uint8).tobytes() + bytes(channels))
+        sizes = (1, 1, terms, 1, 1, channels, 1, 1, 1, 1, 1, 1, 0, 0, zero, 7, 255, 7)
         p = array("i", (0, terms, *sizes, terms, terms, 0, 0, 1, 0, 2, size, size, 0, 0, 0))
-        for part in (drawn[:7], drawn[7:]):
+        for part in (drawn[:-1], drawn[-1:]):
             end = 2
             work[:2] = len(part).to_bytes(2, "little")
             for row in part:
@@ -481,7 +482,7 @@ def test_sparse_sums_of_one_position_stay_within_32_bits(weight_zero: int) -> No
             work[16 * channel : 16 * channel + 16] = struct.pack(
                 "<4I", struct.unpack_from("<I", row)[0] - BIAS, *struct.unpack_from("<3I", row, 4)
             )
-        finish(0, work, work, arena, p, size, terms, 1, 8, 8)
+        finish(0, work, work, arena, p, size, terms, 1, channels, channels)
         for channel, row in enumerate(drawn):
             acc = int((x - zero) @ (row - weight_zero))
             assert arena[terms + channel] == wanted(acc, channel, 7, 7, True), (terms, channel)
@@ -600,21 +601,21 @@ def test_columns_are_the_windows_of_an_image() -> None:
 def test_depthwise_stays_within_32_bits(activation: int, weight: int) -> None:
     depthwise = kernel("depthwise", "depthwise")
     channels = len(ROWS)
-    for zero, low in itertools.product((0, 255), (7, 0)):
+    for zero, low, at in itertools.product((0, 255), (7, 0), (7, 255)):
         x = bytearray([activation] * 9 * channels)
         levels = np.full(9, weight, np.int8)
         stored = bytes([weight + 128] * 9 + [0] * 3)
         tile = b"".join(
-            head(channel, levels, zero, 0, low, once=False) + stored for channel in range(channels)
+            head(channel, levels, zero, 0, low, once=False, y=at) + stored for channel in range(channels)
         )
         image = (3, 3, channels, 3, 3, channels, 3, 3)
         window = (3, 5, 1, 128, channels, 28, len(tile), 0)
-        p = array("i", (0, 0, *image, 1, 1, 1, 1, 1, 1, zero, low, 255, 7, *window))
+        p = array("i", (0, 0, *image, 1, 1, 1, 1, 1, 1, zero, low, 255, at, *window))
         depthwise(0, x, x, bytearray(tile + bytes(15 * channels)), p, 0, channels)
         for place, taps in enumerate((4, 6, 4, 6, 9, 6, 4, 6, 4)):
             for channel in range(channels):
                 acc = taps * (activation - zero) * weight
-                assert x[place * channels + channel] == wanted(acc, channel, 7, low), (place, channel)
+                assert x[place * channels + channel] == wanted(acc, channel, at, low), (place, channel)
 
 
 def test_add_stays_within_32_bits() -> None:

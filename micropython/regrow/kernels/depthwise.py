@@ -7,7 +7,6 @@ from .wide import wide
 
 _WIDE = const(32)
 _BIAS = const(0x20000000)
-_TOP = const(0x80000)
 
 
 def run(p, arena, work, file):
@@ -30,7 +29,7 @@ def depthwise(  # noqa: PLR0912, PLR0915 (a call per part would cost more than i
     The window holds as many rows of the image as there is room for and moves down it; the rows that the next
     outputs need as well move to its front. It holds one channel at a time, so that the output may stand in
     the place of an input of its shape, or all of the tile's, so that outputs may run into the input behind
-    the rows that are copied. s and a as in dense.
+    the rows that are copied. s and a come first because viper keeps two variables in registers.
     """
     height = p[2]
     width = p[3]
@@ -52,6 +51,8 @@ def depthwise(  # noqa: PLR0912, PLR0915 (a call per part would cost more than i
     used = columns - p[15]
     if used > width:
         used = width
+    line_bytes = width * depth
+    unused_bytes = (width - used) * depth
     step = p[13]
     next_row = p[12] * columns - taps_w * step
     three = taps_w == 3 and taps_h == 3 and step == 1
@@ -62,14 +63,14 @@ def depthwise(  # noqa: PLR0912, PLR0915 (a call per part would cost more than i
     group = 1
     if p[27]:
         group = count
+    a = window
+    i = group * plane
+    while i:
+        a[0] = zero
+        a = ptr8(uint(a) + 1)
+        i -= 1
     done = 0
     while done < count:
-        a = window
-        i = group * plane
-        while i:
-            a[0] = zero
-            a = ptr8(uint(a) + 1)
-            i -= 1
         kept = 0
         iy = 0 - p[14]
         oy = 0
@@ -80,17 +81,19 @@ def depthwise(  # noqa: PLR0912, PLR0915 (a call per part would cost more than i
             need = (now - 1) * stride_h + reach
             g = 0
             while g < group:
-                row = kept
-                while row < need:
-                    target = ptr8(uint(window) + (g * plane + row * columns + p[15]))
+                target = ptr8(uint(window) + (g * plane + kept * columns + p[15]))
+                row = iy + kept
+                a = ptr8(uint(arena) + (p[0] + row * line_bytes + first + done + g))
+                n = need - kept
+                while n:
                     i = used
-                    if iy + row < 0 or iy + row >= height:
+                    if row < 0 or row >= height:
                         while i:
                             target[0] = zero
                             target = ptr8(uint(target) + 1)
                             i -= 1
+                        a = ptr8(uint(a) + line_bytes)
                     else:
-                        a = ptr8(uint(arena) + (p[0] + (iy + row) * width * depth + first + done + g))
                         while i > 3:
                             target[0] = a[0]
                             a = ptr8(uint(a) + depth)
@@ -107,7 +110,10 @@ def depthwise(  # noqa: PLR0912, PLR0915 (a call per part would cost more than i
                             a = ptr8(uint(a) + depth)
                             target = ptr8(uint(target) + 1)
                             i -= 1
+                        a = ptr8(uint(a) + unused_bytes)
+                    target = ptr8(uint(target) + (columns - used))
                     row += 1
+                    n -= 1
                 g += 1
             made = 0
             while made < group * multiplier:
@@ -120,9 +126,31 @@ def depthwise(  # noqa: PLR0912, PLR0915 (a call per part would cost more than i
                 m_middle = halves[3]
                 m_high = halves[4]
                 shift = halves[5]
-                half = 0
-                if shift < _WIDE:
+                bits = 20
+                left = shift - _WIDE
+                if left >= 0:
+                    # all sums are beyond the top
+                    wide_low = m_low
+                    wide_high = m_middle
+                    m_low = 0
+                    m_middle = 0
+                    m_high = 0
+                    shift = 17
+                else:
                     half = head[3]
+                away = 0x800
+                small = shift < 17
+                if small:
+                    # sums beyond the top saturate, so that two digits do, of 15 bits and of 16
+                    bits = shift - 1
+                    if bits < 10:
+                        bits = 10
+                    m_low = (m_low | (m_middle << 10)) & 0x7FFF
+                    m_high = (m_middle >> 5) | (m_high << 5)
+                    half <<= 5
+                    shift += 5
+                    away = 0x10000
+                top = 1 << (bits - 1)
                 w = ptr8(uint(w) + 16)
                 if three:
                     w0 = w[0] - weight_zero
@@ -169,29 +197,33 @@ def depthwise(  # noqa: PLR0912, PLR0915 (a call per part would cost more than i
                                 ky -= 1
                         if not signed:
                             s = ((s >> 31) ^ -1) & s
-                        i = 0
-                        if (s + _TOP) >> 20:
-                            i = shift >> 5
-                            if s < 0:
-                                s = 0 - _TOP
-                            elif not i:
-                                s = _TOP
-                        if i:
-                            s -= _BIAS
-                            bias_low = halves[6]
-                            bias_high = halves[7]
-                            s = int(wide(s, bias_high, bias_low, m_middle, m_low, shift - _WIDE, 0)) + p[19]
-                            if s < low:
-                                s = low
+                        if (s + top) >> bits:
+                            if left >= 0:
+                                s -= _BIAS
+                                bias_low = halves[6]
+                                bias_high = halves[7]
+                                i = int(wide(s, bias_high, bias_low, wide_high, wide_low, left, 0)) + p[19]
+                                if i < low:
+                                    i = low
+                                half = i << 17
+                                s = 0
+                            elif s < 0:
+                                s = 0 - top
+                            else:
+                                s = top
+                        if small:
+                            i = (m_low * s) >> 15
                         else:
                             i = (m_low * s) >> 10
                             i = (m_middle * s + i) >> 10
-                            i = m_high * s + i
-                            if signed:
-                                i -= (s >> 31) & 0x800
+                        i = m_high * s + i
+                        if signed:
+                            i -= (s >> 31) & away
                             s = (half + i) >> shift
-                            if signed and s < low:
+                            if s < low:
                                 s = low
+                        else:
+                            s = (half + i) >> shift
                         if s > high:
                             s = high
                         out[0] = s
