@@ -15,7 +15,7 @@ class Space(forms.Space):
         self.lists = False
 
 
-def never(space, zero, longest, words):
+def never(space, lines, zero, longest, words):
     return None
 
 

@@ -142,7 +142,7 @@ def _column(code: int, node: Node) -> tuple[int, int]:
     weights = _weights(node)
     terms = weights.size // weights.shape[0]
     gathers = code == CONV_2D and weights.shape[1:3] != (1, 1)
-    length = -(-terms // 8) * 8 if gathers else terms
+    length = -(-terms // 4) * 4 if gathers else terms
     return length, length if gathers else 0
 
 

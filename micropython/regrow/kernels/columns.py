@@ -7,7 +7,7 @@ import micropython
 def gather(  # noqa: PLR0912, PLR0915 (a call per part would cost more than its work)
     i: int, a: ptr8, arena: ptr8, work: ptr8, p: ptr32, first: int, count: int
 ):
-    """The columns of `count` positions from `first` on, each in a multiple of 8 bytes that ends with zeros.
+    """The columns of `count` positions from `first` on, each in a multiple of 4 bytes that ends with zeros.
 
     i and a come first because viper keeps two variables in registers; callers give 0 and the arena.
     """

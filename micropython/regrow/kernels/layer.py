@@ -105,32 +105,36 @@ def finish(  # noqa: PLR0912, PLR0915 (a call per part would cost more than its 
                 s = words[0] - offset + sums[0]
                 if not signed:
                     s = ((s >> 31) ^ -1) & s
-                y = 0
                 if (s + _TOP) >> 20:
-                    y = head[5] >> 5
-                    if s < 0:
-                        s = 0 - _TOP
-                    elif not y:
-                        s = _TOP
-                if y:
-                    s -= _BIAS
-                    bias_low = head[6]
-                    bias_high = head[7]
-                    m_low = head[2]
-                    m_high = head[3]
                     shift = head[5] - _WIDE
-                    s = int(wide(s, bias_high, bias_low, m_high, m_low, shift, p[24])) + p[19]
+                    if shift >= 0:
+                        s -= _BIAS
+                        bias_low = head[6]
+                        bias_high = head[7]
+                        m_low = head[2]
+                        m_high = head[3]
+                        s = int(wide(s, bias_high, bias_low, m_high, m_low, shift, p[24])) + p[19]
+                        if s < low:
+                            s = low
+                        if s > high:
+                            s = high
+                        out[0] = s
+                        out = ptr8(uint(out) + 1)
+                        sums = ptr32(uint(sums) + 4)
+                        head = ptr16(uint(head) + 16)
+                        n -= 1
+                        continue
+                    s = ((s >> 31) | 1) * _TOP
+                y = (head[2] * s) >> 10
+                y = (head[3] * s + y) >> 10
+                y = head[4] * s + y
+                if signed:
+                    y -= (s >> 31) & away
+                    s = (words[3] + y) >> head[5]
                     if s < low:
                         s = low
                 else:
-                    y = (head[2] * s) >> 10
-                    y = (head[3] * s + y) >> 10
-                    y = head[4] * s + y
-                    if signed:
-                        y -= (s >> 31) & away
                     s = (words[3] + y) >> head[5]
-                    if signed and s < low:
-                        s = low
                 if s > high:
                     s = high
                 out[0] = s

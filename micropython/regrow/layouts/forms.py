@@ -34,7 +34,7 @@ _UNPACKED = const(4)  # positions that pay for unpacking
 class Space:
     """What a layer has to work in: `room` bytes, for `positions` of `terms` values.
 
-    `length`: terms of a column, where windows are gathered a multiple of 8. `whole`: all channels must be in
+    `length`: terms of a column, where windows are gathered a multiple of 4. `whole`: all channels must be in
     one tile. `zeros`: inputs may often be 0, as they are behind a RELU. `image`: rows and columns of the
     output, columns and depth of the input, how many rows of the input one row needs, and the next one more.
     `taps`: of a row of the filter.
@@ -46,7 +46,7 @@ class Space:
         depth = image[3]
         self.channels = channels
         self.terms = terms
-        self.length = (terms + 7) & -8 if gathers else terms
+        self.length = (terms + 3) & -4 if gathers else terms
         self.column = self.length if gathers else 0
         self.whole = whole
         self.lists = zeros and channels > _WIDTH and self.length <= _LONGEST_LIST
@@ -99,17 +99,17 @@ def choose(space, lines, zero):
     read = _READ if space.positions == 1 else 0
     dense_cost = (cost + read) * best.groups * best.width * space.length
     if (_SPARSE + read) * words[3] + _START * blocks * space.channels < dense_cost:
-        best = sparse(space, zero, longest, words) or best
+        best = sparse(space, lines, zero, longest, words) or best
     best.share()
     return best
 
 
-def sparse(space, zero, longest, words):
+def sparse(space, lines, zero, longest, words):
     """The sparse form of such weights, None if there is no room for it."""
     from .sparse import Single, Sparse
 
     for form in (Single, Sparse):
-        found = form(space, zero, longest, words)
+        found = form(space, lines, zero, longest, words)
         if found.fits():
             return found
     return None

@@ -18,6 +18,7 @@ from .forms import Form, survey, walk
 
 _BLOCK = const(256)
 _MOST_ROWS = const(1023)  # of a tile
+_PIECE = const(64)  # bytes of what fills a tile
 
 
 class Sparse(Form):
@@ -26,11 +27,13 @@ class Sparse(Form):
     kernel = "sparse"
     width = 1
 
-    def __init__(self, space, zero, longest, words):
+    def __init__(self, space, lines, zero, longest, words):
         self._blocks = (space.terms + _BLOCK - 1) // _BLOCK
         self.size = self._bytes(words[3] // space.channels + 1)
         self.extra = 12 + max(0, self._bytes(longest) - self.size)
         super().__init__(space, 1)
+        self._lines = lines
+        self._words = words
         self._zero = zero
         self.skipped = min((1 << 30) - 1, space.positions * words[4])
 
@@ -45,16 +48,12 @@ class Sparse(Form):
         return batch
 
     def write(self, out, lines):
-        terms = self.space.terms
         heads = bytearray(HEAD * self.tile)
         rows = bytearray(self.tile_bytes - HEAD)
-        words = array("I", bytes(20))
         count = end = 0
         for channel in range(self.space.channels):
-            lines.read()
-            words[2] = 0
-            survey(lines.levels, terms, self._zero, words)
-            if count == self.tile or HEAD * count + end + self._bytes(words[2]) + 8 > self.tile_bytes:
+            size = self._read()
+            if count == self.tile or HEAD * (count + 1) + end + size + 8 > self.tile_bytes:
                 self._flush(out, heads, rows, count, end)
                 count = end = 0
             heads[HEAD * count : HEAD * count + HEAD] = bytes(array("i", lines.head(channel)))
@@ -62,6 +61,14 @@ class Sparse(Form):
             count += 1
         self._flush(out, heads, rows, count, end)
         out.write(bytes(4))
+
+    def _read(self):
+        """Take the weights of the next channel; gives the bytes of their row."""
+        self._lines.read()
+        words = self._words
+        words[2] = 0
+        survey(self._lines.levels, self.space.terms, self._zero, words)
+        return self._blocks + 2 * words[2]
 
     def _walk(self, levels, rows, end):
         """Write a row at that byte, and give where it ends."""
@@ -82,55 +89,51 @@ class Single(Sparse):
 
     kernel = "single"
 
-    def __init__(self, space, zero, longest, words):
-        super().__init__(space, zero, longest, words)
+    def __init__(self, space, lines, zero, longest, words):
+        super().__init__(space, lines, zero, longest, words)
         self.zero = 0  # heads have it
-        self._pairs = words[3]
         self._longest = self._bytes(longest) - HEAD
 
     def fits(self):
         space = self.space
-        self._sums = 4 * space.channels + 4
-        return space.positions == 1 and not space.column and self._room() >= 2 * self._longest + HEAD
-
-    def _room(self):
-        """Bytes of rows that there is room for in a tile."""
-        return (self.space.room - self._sums & -4) - 4
+        self._room = space.room - 4 * space.channels - 8 & -4
+        return space.positions == 1 and not space.column and self._room >= max(HEAD, self._longest + 2)
 
     def share(self):
-        total = self.space.channels * self._blocks + 2 * self._pairs
-        rows = self._room() - self._longest - 8
-        self.tile = (total + rows - 1) // rows
-        self.tile_bytes = self.size = 4 + ((total + self.tile - 1) // self.tile + self._longest + 3 & -4)
+        """Settle which rows each tile has, so that none needs to be in RAM."""
+        self._lines.weights.rewind()
+        self._counts = []
+        most, end, count = HEAD, 2, 0
+        for _ in range(self.space.channels):
+            size = self._read()
+            if end + size > self._room:
+                self._counts.append(count)
+                end, count = 2, 0
+            end += size
+            count += 1
+            most = max(most, end)
+        self._counts.append(count)
+        self.tile = len(self._counts)
+        self.tile_bytes = self.size = most + 3 & -4
         self.batch = 0
 
     def write(self, out, lines):
-        channels = self.space.channels
-        rows = bytearray(self.size)
-        words = array("I", bytes(20))
-        tiles = count = 0
-        end = 2
-        for _ in range(channels):
-            lines.read()
-            words[2] = 0
-            survey(lines.levels, self.space.terms, self._zero, words)
-            if end + self._blocks + 2 * words[2] > self.size:
-                self._put(out, rows, count)
-                tiles += 1
-                count, end = 0, 2
-            end = self._walk(lines.levels, rows, end)
-            count += 1
-        while tiles < self.tile:
-            self._put(out, rows, count)
-            tiles += 1
-            count = 0
+        row = bytearray(max(self._longest, _PIECE))
+        for count in self._counts:
+            out.write(array("H", (count,)))
+            left = self.size - 2
+            for _ in range(count):
+                lines.read()
+                end = self._walk(lines.levels, row, 0)
+                out.write(memoryview(row)[:end])
+                left -= end
+            while left:
+                end = min(left, _PIECE)
+                out.write(memoryview(row)[:end])
+                left -= end
         lines.weights.rewind()
-        for channel in range(channels):
+        for channel in range(self.space.channels):
             lines.read()
             head = array("i", lines.head(channel))
             head[0] -= BIAS
             out.write(head)
-
-    def _put(self, out, rows, count):
-        rows[0], rows[1] = count & 255, count >> 8
-        out.write(rows)
