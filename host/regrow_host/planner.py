@@ -16,8 +16,8 @@ from .work import CONV_2D, DEPTHWISE_CONV_2D, LOOKUP, lag, work
 ALIGNMENT = 4  # so that kernels may load words
 WORK_ALIGNMENT = 8
 TRIES = 200
-GROWTH = 4, 3, 2  # times what an op needs at least, that it may find
-WORTH = 16  # ops run band by band where that saves one part in so many of the arena
+GROWTH = 1, 0.85, 0.7, 0.5, 0.3  # of what nothing else takes while an op runs, that it may find
+WORTH = 32  # ops run band by band where that saves one part in so many of the arena
 
 IN_PLACE = {
     *(OPERATOR_CODES[name] for name in ("ADD", "SUB", "MUL", "RESHAPE")),
@@ -263,8 +263,9 @@ def _grow(graph: Graph, blocks: list[Block], arena: int) -> None:
     offsets = [each.offset for each in blocks]
     for block in sorted(works, key=lambda each: -costs[each.first]):
         size = block.size
-        for more in GROWTH:
-            block.size = size * more // WORK_ALIGNMENT * WORK_ALIGNMENT
+        left = arena - _need(blocks, block.first)
+        for share in GROWTH:
+            block.size = size + int(left * share) // WORK_ALIGNMENT * WORK_ALIGNMENT
             if _place_well(blocks, arena) <= arena:
                 offsets = [each.offset for each in blocks]
                 break
