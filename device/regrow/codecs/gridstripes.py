@@ -36,9 +36,13 @@ _STEP = 140
 _PLAIN = 2
 """Phase + 2 of a level that nothing predicts."""
 
-_0, _1, _2, _3, _4, _6, _8, _16 = map(np.array, (0, 1, 2, 3, 4, 6, 8, 16))
-_255, _LOW, _MASK, _PRECISION, _LARGEST_SIZE = map(np.array, (255, LOW, TOTAL - 1, PRECISION, LARGEST_SIZE))
-"""Arrays, because numpy takes a third longer for plain integers."""
+_1, _16, _LOW, _MASK, _PRECISION = map(np.array, (1, 16, LOW, TOTAL - 1, PRECISION))
+_2, _4, _6, _40, _255, _LARGEST_SIZE, _UP_TO_PHASE, _PHASE = (
+    np.array(each, np.int32)
+    for each in (2, 4, 6, 40, 255, LARGEST_SIZE, PRECISION - 4, PHASES - 1 << PRECISION)
+)
+"""Arrays, because numpy takes a third longer for plain integers. What is coded has 64 bits and what predicts
+it 32, because numpy is slow where they meet."""
 
 Cells = npt.NDArray[np.int32]
 
@@ -167,39 +171,36 @@ class Stripes:
         states, places = lanes.states[active], lanes.places[active]
         first_symbols, lifts = code.first_symbols[group], code.lifts[group]
         octaves = HALF_OCTAVES * group
-        starts = code.starts[octaves]
         # Levels come last: where a group has fewer contexts they overwrite what others need.
         puts = here + np.concatenate([code.planes[:far, group], np.zeros((1, active.size), np.int64)])
         made = np.empty((1 + far, active.size), np.int32)
-        expected = level = np.zeros(active.size, np.int64)
-        phase = np.full(active.size, _PLAIN << PRECISION)
+        levels, least = made[far], 4 * lifts - 2
+        found, products = np.empty((2, near + far, active.size), np.int32)
+        moves = list(zip(found[near:], shifts, made, strict=False))
+        # In 64ths of a level, and 40: (expected + 8) >> 4, + 2, is then one shift.
+        expected = np.full(active.size, 40, np.int32)
+        nearest, phase = expected >> _6, expected << _UP_TO_PHASE & _PHASE
+        starts = code.starts[octaves]
         for _ in range(stop - step):
-            found = cells.take(look)
-            products = found * weights
+            cells.take(look, None, found, "clip")
+            np.multiply(found, weights, products)
             if near:
-                expected = _sum(products[:near]) + _8
-                expected >>= _4
-                level = expected + _2
-                phase = (level & _3) << _PRECISION
-                level >>= _2
+                expected = _sum(_40, *products[:near])
+                nearest = expected >> _6
+                phase = expected << _UP_TO_PHASE
+                phase &= _PHASE
             if far:
-                total = _sum(products[near:]) + rest
-                total >>= _4
-                starts = code.starts.take(code.octaves.take(total) + octaves)
+                starts = code.starts_of(_sum(rest, *products[near:]), octaves)
             symbols = code.draw(states, places, self._words, starts + phase, first_symbols)
-            level = code.residuals.take(symbols) + level
+            level = code.residuals[symbols]
+            level += nearest
             level &= _255
-            level -= lifts
-            made[far] = level
+            np.subtract(level, lifts, levels)
             if far:
                 level <<= _2
-                level -= expected
-                size = np.minimum(np.abs(level), _LARGEST_SIZE)
-                size <<= _6
-                before = found[near:]
-                made[:far] = before + ((size - before) >> shifts)
-            if not near:
-                level = _0
+                level -= least
+                level -= expected >> _4
+                _move(moves, level)
             cells[puts] = made
             puts += _1
             look += seen
@@ -347,10 +348,12 @@ class _Code:
     def __init__(self, groups: Sequence[Group]) -> None:
         symbols, sizes, below, residuals, starts = [], [], [], [], []
         rows = first = 0
-        self.first_symbols, self.lifts, self.rest = (np.zeros(len(groups), np.int64) for _ in range(3))
+        self.first_symbols = np.zeros(len(groups), np.int64)
+        self.lifts, self.rest = (np.zeros(len(groups), np.int32) for _ in range(2))
         self.near, self.far = (np.zeros(len(groups), np.int64) for _ in range(2))
         self.weights = np.zeros((_NEAR + _FAR, len(groups)), np.int32)
-        self.shifts, self.planes = (np.zeros((_FAR, len(groups)), np.int64) for _ in range(2))
+        self.shifts = np.zeros((_FAR, len(groups)), np.int32)
+        self.planes = np.zeros((_FAR, len(groups)), np.int64)
         for number, group in enumerate(groups):
             model = group.model
             own, slots = group.tables.whole()
@@ -359,7 +362,8 @@ class _Code:
             below.append(slots[:, :-1].ravel())
             self.lifts[number] = model.centre + 128
             residuals.append(
-                np.tile(np.arange(-model.reach, model.reach + 1), len(slots)) + self.lifts[number]
+                np.tile(np.arange(-model.reach, model.reach + 1, dtype=np.int32), len(slots))
+                + self.lifts[number]
             )
             starts.append(group.tables.starts() + rows * TOTAL)
             self.first_symbols[number] = first
@@ -377,27 +381,46 @@ class _Code:
         self.symbols, self.sizes, self.below, self.residuals, self.starts = map(
             np.concatenate, (symbols, sizes, below, residuals, starts)
         )
-        self.octaves = half_octaves()
+        self._octaves = half_octaves().astype(np.int64)
+
+    def starts_of(self, sizes: Cells, octaves: Numbers) -> Numbers:
+        """Of the rows of expected sizes in 16ths, of lanes whose groups' octaves begin there."""
+        sizes >>= _4
+        found: Numbers = self._octaves[sizes]
+        found += octaves
+        return np.asarray(self.starts[found])
 
     def draw(
         self, states: Numbers, places: Numbers, words: Numbers, starts: Numbers, first_symbols: Numbers
     ) -> Numbers:
         """The next symbols of lanes whose rows start there; states and places go on."""
         slots = states & _MASK
-        symbols: Numbers = self.symbols.take(starts + slots) + first_symbols
+        starts += slots
+        symbols: Numbers = self.symbols[starts] + first_symbols
+        slots -= self.below[symbols]
         states >>= _PRECISION
-        states *= self.sizes.take(symbols)
+        states *= self.sizes[symbols]
         states += slots
-        states -= self.below.take(symbols)
         thirsty = states < _LOW
-        np.copyto(states, states << _16 | words.take(places), where=thirsty)
+        np.copyto(states, states << _16 | words[places], where=thirsty)
         places += thirsty
         return symbols
 
 
-def _sum(rows: Numbers) -> Numbers:
+def _sum(first: Cells, second: Cells, *others: Cells) -> Cells:
     """Of few rows, for which numpy's own takes longer."""
-    total: Numbers = rows[0]
-    for row in rows[1:]:
-        total = total + row
+    total: Cells = first + second
+    for each in others:
+        total += each
     return total
+
+
+def _move(averages: Sequence[tuple[Cells, Cells, Cells]], sizes: Cells) -> None:
+    """Averages on their way to the absolute sizes: of each (before, shift, after)."""
+    np.abs(sizes, sizes)
+    np.minimum(sizes, _LARGEST_SIZE, out=sizes)
+    sizes <<= _6
+    for before, shift, after in averages:
+        way = sizes - before
+        way >>= shift
+        np.add(before, way, after)
