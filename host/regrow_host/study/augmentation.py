@@ -126,7 +126,7 @@ def _scalars(outcomes: Outcomes) -> Figure:
         "Accuracy after a scalar was added to all weights of one layer or multiplied with them. "
         "Layers stand from left to right in the order of the network, scalars from bottom to top."
     )
-    return Figure("augmentation-scalars", caption, (8.6, 1.6 * rows + 0.4), draw)
+    return Figure("augmentation-scalars", caption, (8.2, 1.6 * rows + 0.4), draw)
 
 
 def _map(panel: Axes, accuracy: NDArray[np.float64]) -> Any:

@@ -206,7 +206,12 @@ def figures(outcomes: Outcomes) -> list[Figure]:
             models,
             layers,
         ),
-        plots.grid("centralization-accuracy", "Accuracy against batch size.", fullest, accuracy),
+        plots.grid(
+            "centralization-accuracy",
+            "Accuracy against batch size; shaded: spread over seeds of the generator.",
+            fullest,
+            accuracy,
+        ),
         plots.grid(
             "centralization-saved", "Memory saved against batch size (KB of 1,000 bytes).", fullest, saved
         ),

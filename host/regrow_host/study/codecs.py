@@ -1,8 +1,6 @@
 """Past the report: regrow's codecs beside central weights, at the same loss and at half a point."""
 
-import math
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -27,13 +25,11 @@ METHOD = (
     "`regrow compress --target pi` writes a whole pack each time, all bytes counted: `central` as the report "
     "has it (dense layers, uniform) at the threshold batch size and in batches of 2, the least that save "
     "anything; `auto` allowed the very loss of the pack at the threshold, and half a point; `raw` as the "
-    "measure. Accuracy is that of the samples which took no part in any search. Of the two packs of `auto` "
-    "the one that is more accurate on the search samples stands beside the method. Energy is that of one "
+    "measure. Accuracy is that of the samples which took no part in any search. Energy is that of one "
     "inference with LiteRT on the machine that ran the study; its source is named."
 )
 
 HALF = 0.5
-AUTO = "same", "auto"
 LEAST = 2
 INFERENCES = 300
 NAMES = {
@@ -129,17 +125,10 @@ def run(lab: Lab, subject: Subject) -> Outcome:
     source = tflite.read(subject.model)
     return {
         "packs": {name: packs[name] for name in NAMES},
-        "chosen": _chosen(packs),
         "allowed": lost,
         "source bytes": len(subject.model),
         "operators": len(source.operators),
     }
-
-
-def _chosen(packs: Mapping[str, Result]) -> str | None:
-    """Of the packs of `auto` that are smaller than the method's the most accurate on the search samples."""
-    smaller = [name for name in AUTO if packs[name]["bytes"] < packs["central"]["bytes"]]
-    return max(smaller, key=lambda name: (packs[name]["searching"], -packs[name]["bytes"]), default=None)
 
 
 def figures(outcomes: Outcomes) -> list[Figure]:
@@ -171,58 +160,60 @@ def tables(outcomes: Outcomes) -> list[Table]:
 def _beside(outcomes: Outcomes) -> Table:
     rows = []
     for model, outcome in outcomes.items():
-        method, own = _both(outcome)
+        method, same, half = (outcome["packs"][name] for name in ("central", "same", "auto"))
+        size = f"{method['batch_size']:,}"
         rows.append(
             [
                 plots.title(model),
-                f"{method['batch_size']:,}",
+                size,
                 *_figures(method),
-                *(_figures(own) if own else [""] * 4),
+                *_figures(same),
+                *_figures(half)[:2],
                 _verdict(outcome),
             ]
         )
-    figures = "bytes", "accuracy, %", "moved", "margin"
-    columns = "model", "batch size", *figures, *(f"auto: {each}" for each in figures), "auto is"
+    columns = (
+        "model",
+        "batch size",
+        *("central: bytes", "accuracy, %", "margin"),
+        *("auto: bytes", "accuracy, %", "margin"),
+        *("auto, 0.5 point: bytes", "accuracy, %"),
+        "auto is",
+    )
     caption = (
-        "Central weights at the threshold, and that pack of `auto` which is more accurate on the search "
-        "samples; figures are of those that judge. Moved: how far outputs are from the source's (mean "
-        "Kullback-Leibler divergence in nats; of the autoencoder the mean squared difference). Margin: the "
+        "Central weights at the threshold beside `auto` that may lose no more, and half a point. Margin: the "
         "points of probability by which the right class is ahead, on average."
     )
     return Table(caption, columns, rows)
 
 
-def _both(outcome: Outcome) -> tuple[Result, Result | None]:
-    """The method's pack at the threshold, and the chosen one of `auto`."""
-    packs, chosen = outcome["packs"], outcome["chosen"]
-    return packs["central"], packs[chosen] if chosen else None
-
-
 def _figures(pack: Result) -> list[str]:
     margin = "" if pack["margin"] is None else f"{pack['margin']:.2f}"
-    return [f"{pack['bytes']:,}", f"{pack['pack']:.2f}", f"{pack['divergence']:.1e}", margin]
+    return [f"{pack['bytes']:,}", f"{pack['pack']:.2f}", margin]
 
 
-def _ahead(outcome: Outcome) -> float:
-    """By how many points `auto` is more accurate than the method; of equal ones 0."""
-    method, own = _both(outcome)
-    return round(own["pack"] - method["pack"], 4) if own else -math.inf
+def _ahead(outcome: Outcome, name: str = "same") -> float:
+    """By how many points a pack is more accurate than the method's; of equal ones 0."""
+    packs = outcome["packs"]
+    return float(round(packs[name]["pack"] - packs["central"]["pack"], 4))
+
+
+def _smaller(outcome: Outcome) -> bool:
+    return bool(outcome["packs"]["same"]["bytes"] < outcome["packs"]["central"]["bytes"])
 
 
 def _surer(outcome: Outcome) -> bool:
-    method, own = _both(outcome)
-    return bool(own and own["margin"] is not None and own["margin"] > method["margin"])
+    own, method = (outcome["packs"][name]["margin"] for name in ("same", "central"))
+    return own is not None and own > method
 
 
 def _verdict(outcome: Outcome) -> str:
     """What `auto` is beside the method."""
-    ahead, (_, own) = _ahead(outcome), _both(outcome)
-    if own is None:
-        return "not smaller"
+    ahead, size = _ahead(outcome), "smaller" if _smaller(outcome) else "larger"
     if ahead:
-        return f"smaller, {abs(ahead):.2f} points {'more' if ahead > 0 else 'less'} accurate"
+        return f"{size}, {abs(ahead):.2f} points {'more' if ahead > 0 else 'less'} accurate"
     margin = "larger" if _surer(outcome) else "smaller"
-    return f"smaller, right on as many of {own['samples']:,} samples, by a {margin} margin"
+    return f"{size}, right on as many samples, by a {margin} margin"
 
 
 def _all(outcomes: Outcomes) -> Table:
@@ -238,36 +229,51 @@ def _all(outcomes: Outcomes) -> Table:
                     f"{pack['bits']:.2f}",
                     f"{pack['pack']:.2f}",
                     f"{pack['drop']:+.2f}",
+                    f"{pack['divergence']:.0e}",
                     f"{pack['energy_mj']:.3f}",
                     f"{pack['latency_ms']:.2f}",
                 ]
             )
-    columns = ("model", "codec", "pack bytes", "bits a weight", "accuracy, %", "points lost", "mJ", "ms")
+    columns = (
+        "model",
+        "codec",
+        "pack bytes",
+        "bits a weight",
+        "accuracy, %",
+        "points lost",
+        "moved",
+        "mJ",
+        "ms",
+    )
     sources = sorted({p["energy_source"] for outcome in outcomes.values() for p in outcome["packs"].values()})
-    caption = f"Packs for LiteRT. Energy of an inference: {'; '.join(sources)}."
+    caption = (
+        "Packs for LiteRT. Moved: how far outputs are from the source's (mean Kullback-Leibler divergence in "
+        "nats; of the autoencoder the mean squared difference). Energy of an inference: "
+        f"{'; '.join(sources)}."
+    )
     return Table(caption, columns, rows)
 
 
 def finding(outcomes: Outcomes) -> str:
-    ratios = [method["bytes"] / own["bytes"] for method, own in map(_both, outcomes.values()) if own]
-    ahead = {model: _ahead(outcome) for model, outcome in outcomes.items()}
-    equal = [outcomes[model] for model in outcomes if ahead[model] == 0]
-    behind = [plots.title(model) for model in outcomes if ahead[model] < 0]
-    text = (
-        f"Beside central weights at their threshold `auto` is {min(ratios):.1f} to {max(ratios):.1f} times "
-        f"smaller on {len(ratios)} of {len(outcomes)} models: more accurate on "
-        f"{sum(each > 0 for each in ahead.values())}, right on as many samples on {len(equal)}, worse on "
-        f"{len(behind)}{' (' + ', '.join(behind) + ')' if behind else ''}. "
-    )
-    if equal:
-        text += (
-            "As many are right where the threshold is a batch of 1: that keeps the weights themselves, to 16 "
-            "bits, saves nothing, and no smaller pack can be nearer to the source (see how far outputs "
-            f"moved); the margin of `auto` is the larger one on {sum(map(_surer, equal))} of them. "
-        )
-    packs = [outcome["packs"] for outcome in outcomes.values()]
+    every = list(outcomes.values())
+    packs = [outcome["packs"] for outcome in every]
+    ratios = [each["central"]["bytes"] / each["same"]["bytes"] for each in packs]
     pairs = [each["pairs"]["bytes"] / each["auto"]["bytes"] for each in packs]
     lost = {name: float(np.median([each[name]["drop"] for each in packs])) for name in NAMES}
+    more, less = (sum(sign * _ahead(outcome) > 0 for outcome in every) for sign in (1, -1))
+    equal = [outcome for outcome in every if _ahead(outcome) == 0]
+    text = (
+        f"Allowed what central weights lose at their threshold, `auto` is {min(ratios):.1f} to "
+        f"{max(ratios):.1f} times smaller; it is more accurate on {more} of {len(every)} models, right on as "
+        f"many samples on {len(equal)}, worse on {less}. "
+    )
+    if equal and all(outcome["packs"]["central"]["batch_size"] == 1 for outcome in equal):
+        text += (
+            "Right on as many are models whose threshold is a batch of 1, which is the source itself: each "
+            "weight is kept to 16 bits, in the bytes of a float32. Its outputs are the nearer ones (moved); "
+            f"the margin of `auto` is larger on {sum(map(_surer, equal))} of these, and at half a point it "
+            f"beats the method's accuracy on {sum(_ahead(outcome, 'auto') > 0 for outcome in equal)}. "
+        )
     return text + (
         f"Beside batches of 2, which lose {lost['pairs']:.0f} points (median), `auto` at half a point is "
         f"{min(pairs):.1f} to {max(pairs):.1f} times smaller and loses {lost['auto']:.2f}."

@@ -71,7 +71,7 @@ def grid(
             panel(each, model)
         legend(canvas, axes[0])
 
-    width = max(PANEL[0] * columns, 6.0)
+    width = PANEL[0] * COLUMNS
     return Figure(name, caption, (width, PANEL[1] * rows + 0.5), draw)
 
 
@@ -115,11 +115,13 @@ def _slim(svg: str, name: str) -> bytes:
     """The same drawing to a tenth of a point, in a quarter of the bytes; its styles are named after it."""
     # Not in what is written on it, which stands between tags.
     svg = re.sub(r"<[^>]*>", lambda tag: re.sub(r"(?<!version=\")-?\d+\.\d+", _tenths, tag[0]), svg)
-    svg = re.sub(r' d="[^"]*"', lambda path: re.sub(r"(?<!d=\") ?([MLQCz]) ", r"\1", path[0]), svg)
+    svg = re.sub(r' d="[^"]*"', lambda path: re.sub(r"\s*([MLQCz])\s*", r"\1", path[0]), svg)
     svg = re.sub(r' transform="rotate\(-?0 [^"]*\)"', "", svg)
     svg = re.sub(r'<g id="[a-z0-9]+_\d+">', "<g>", svg)
     svg = re.sub(r">\s+<", "><", re.sub(r"\s*\n\s*", " ", svg))
     svg = re.sub(r"<g>(<use [^>]*/>)</g>", r"\1", svg).replace('xlink:href="#', 'href="#')
+    # Points that fell together.
+    svg = re.sub(r"(<use [^>]*/>)\1+", r"\1", re.sub(r"(L[-\d. ]+)\1+(?=[\"L])", r"\1", svg))
     short = f"f{crc32(name.encode()) % 0xFFFF:x}-"
     styles: dict[str, str] = {}
 

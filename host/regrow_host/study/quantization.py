@@ -77,7 +77,7 @@ def figures(outcomes: Outcomes) -> list[Figure]:
         plots.legend(canvas, axes)
 
     caption = "Points that 8-bit weights cost."
-    return [Figure("quantization", caption, (7.2, 0.34 * len(outcomes) + 1.1), draw)]
+    return [Figure("quantization", caption, (8.2, 0.34 * len(outcomes) + 1.1), draw)]
 
 
 def tables(outcomes: Outcomes) -> list[Table]:

@@ -35,7 +35,8 @@ METHOD = (
     "order a pack must then hold as well: log2(n!) bits for n weights are counted. Trained: means, "
     "deviations and biases are the parameters of a short training (Adam; other layers fixed), whose weights "
     "are those that a device grows from them, with the very random numbers of its generator; judged is what "
-    "the real part grows into."
+    "the real part grows into. Where a data set has no training samples the source is the teacher: its "
+    "answers to the samples that search stand for labels."
 )
 
 SIZES = 2, 4, 16, 64, 256

@@ -190,20 +190,24 @@ def load(spec: Spec, seed: int) -> Subject:
         raise InputError(f"cannot read {path}: {error.strerror}") from None
     x, y = spec.prepare(samples.x_test), samples.y_test
     try:
-        return replace(subject(spec.name, model, Samples(x, y), path, seed), source=samples.source)
+        return replace(
+            subject(spec.name, model, Samples(x, y), Path(samples.source), seed), source=samples.source
+        )
     except RegrowError as error:
         raise InputError(f"the model {spec.name} does not fit the study: {error}") from None
 
 
 def subject(name: str, model: bytes, samples: Samples, path: Path, seed: int) -> Subject:
-    """Raises RegrowError where model and samples do not fit each other or the experiments."""
+    """`path` is where the samples are from. Raises RegrowError where model and samples do not fit each other
+    or the experiments.
+    """
     parsed = tflite.read(model)
     precision = tflite.precision(parsed)
     if precision not in ("float32", "float16", "dynamic"):
-        raise InputError(f"{path.name} computes in {precision}, the experiments need a model of float32")
+        raise InputError(f"it computes in {precision}, the experiments need float32")
     model = tflite.build(parsed) if precision == "float32" else tflite.to_float32(parsed)
     if not tflite.weight_tensors(tflite.read(model)):
-        raise InputError(f"{path.name} has no layer with weights")
+        raise InputError("it has no layer with weights")
     runner = Runner(model)
     judge = Judge.of(
         data.some(samples, MOST_SAMPLES, seed), "auto", (runner.input_shape, runner.output_shape), path

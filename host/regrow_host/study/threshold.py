@@ -117,7 +117,7 @@ def _scatter(outcomes: Outcomes) -> Figure:
         "Accuracy before and after centralization (dense layers, uniform), and memory saved against points "
         "lost. The lines are y = x: left, nothing is lost on it; right, a percent of memory costs a point."
     )
-    return Figure("threshold-scatter", caption, (7.4, 3.6), draw)
+    return Figure("threshold-scatter", caption, (8.2, 3.9), draw)
 
 
 def _lost(outcome: Outcome, result: Result) -> float:
@@ -160,7 +160,7 @@ def _bars(outcomes: Outcomes) -> Figure:
         plots.legend(canvas, axes)
 
     caption = "Accuracy before and after; the numbers are threshold batch sizes."
-    return Figure("threshold-bars", caption, (max(5.0, 0.72 * len(outcomes) + 1.4), 3.6), draw)
+    return Figure("threshold-bars", caption, (8.2, 3.6), draw)
 
 
 def tables(outcomes: Outcomes) -> list[Table]:

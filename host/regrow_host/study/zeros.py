@@ -201,7 +201,7 @@ def _saved(outcomes: Outcomes) -> list[Figure]:
         "Time saved; a negative share is lost. Networks without an orange bar exceed a board, or were not "
         "measured on its runtime in this run. Ranges that leave the figure stand in the table."
     )
-    return [Figure("zeros-time", caption, (6.4, 0.36 * len(outcomes) + 1.0), draw)]
+    return [Figure("zeros-time", caption, (8.2, 0.36 * len(outcomes) + 1.0), draw)]
 
 
 def _label(axes: Axes, place: float, value: float, end: float) -> None:
