@@ -157,6 +157,20 @@ def test_the_bias_takes_the_mean_error() -> None:
     assert np.allclose(given.mean(axis=0), (before[0] @ values.T).mean(axis=0), atol=1e-4)
 
 
+def test_few_samples_of_many_inputs_round_as_more_that_repeat_them() -> None:
+    """Which inverts a small matrix in place of a large one."""
+    random = np.random.default_rng(0)
+    source = random.normal(size=(1, 12, 80)).astype(np.float32)
+    now = source + 0.1 * random.normal(size=source.shape).astype(np.float32)
+    values = random.normal(size=(8, 80))
+    few, many = (
+        gptq.fit(values, 0.5, np.tile(source, (1, n, 1)), np.tile(now, (1, n, 1)), biased=True)
+        for n in (1, 8)
+    )
+    assert np.array_equal(few.levels, many.levels)
+    assert np.allclose(few.shift, many.shift, atol=1e-5)
+
+
 def test_calibration_samples_unlike_the_data_are_left_out(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
