@@ -8,6 +8,7 @@ import shutil
 import struct
 import subprocess
 import sysconfig
+import types
 from array import array
 from collections.abc import Sequence
 from pathlib import Path
@@ -621,18 +622,54 @@ def test_depthwise_stays_within_32_bits(activation: int, weight: int) -> None:
 
 
 def test_add_stays_within_32_bits() -> None:
-    kernel = viper32.load(KERNELS / "add.py").add
-    pairs = np.array(list(itertools.product((0, 1, 127, 254, 255), repeat=2)), np.uint8)
+    """With a table of the outputs, which is right for every sum, and without."""
+    kernels, layout = viper32.load(KERNELS / "add.py"), stairs_of_adds()
+    pairs = np.array(list(itertools.product((0, 1, 127, 128, 254, 255), repeat=2)), np.uint8)
     count = len(pairs)
-    for a_zero, b_zero, m, right, out_m, out_right in itertools.product(
-        (0, 255), (0, 255), (2**30, 2**31 - 1), (0, 7), (2**30, 2**31 - 1), (0, 18, 31)
-    ):
-        arena = bytearray(pairs.T.tobytes())
-        p = (0, count, 0, count, 0, 255, 3, out_m, out_right, a_zero, m, right, b_zero, 2**30, 0)
-        kernel(arena, bytearray(2048), array("i", p))
-        for found, (a, b) in zip(arena, pairs.astype(int).tolist(), strict=False):
-            total = exact((a - a_zero) << 20, m, -right, False) + exact((b - b_zero) << 20, 2**30, 0, False)
-            assert found == max(0, min(255, exact(total, out_m, -out_right, False) + 3))
+    tables = bytearray(2048 + 4096)
+    extremes = itertools.product(
+        (0, 255),
+        (0, 255),
+        (2**30, 2**31 - 1),
+        (0, 7),
+        (2**30, 0x5555AAAA, 2**31 - 1),
+        (0, 19, 20, 31),
+        (0, 40),
+    )
+    for a_zero, b_zero, m, right, out_m, out_right, low in list(extremes)[::5]:
+        scales = out_m, out_right, m, right, 2**30, 0
+        stairs = layout(a_zero, b_zero, 3, (low, 255), scales)
+        p = (0, count, 0, count, low, 255, 3, out_m, out_right, a_zero, m, right, b_zero, 2**30, 0, *stairs)
+        words = array("i", p)
+        kernels.tables(tables, words)
+        ways = [kernels.add]
+        if stairs[0]:
+            kernels.stairs(tables, words)
+            ways.append(kernels.climb)
+        for way in ways:
+            arena = bytearray(pairs.T.tobytes())
+            way(0, arena, arena, tables, words)
+            for found, (a, b) in zip(arena, pairs.astype(int).tolist(), strict=False):
+                one, two = (
+                    exact((a - a_zero) << 20, m, -right, False),
+                    exact((b - b_zero) << 20, 2**30, 0, False),
+                )
+                assert found == max(low, min(255, exact(one + two, out_m, -out_right, False) + 3)), (a, b, p)
+
+
+def stairs_of_adds() -> Any:
+    """What layouts/elementwise.py works out for an ADD of those zero points + 128, bounds and scales."""
+    source = (BOARD / "regrow" / "layouts" / "elementwise.py").read_text()
+    body = source[source.index("def _stairs") : source.index("def _of_product")]
+    names = {"requantize": lambda x, m, shift: exact(x, m, shift, False), "BIAS": BIAS}
+    names |= {"_HEADROOM": 20, "_WIDEST": 22}
+    exec(body, names)  # of a board's module, which imports what CPython has not
+
+    def stairs(a: int, b: int, y: int, bounds: tuple[int, int], scales: tuple[int, ...]) -> Any:
+        tensors = [types.SimpleNamespace(zero_point=zero - 128) for zero in (a, b, y)]
+        return names["_stairs"](*tensors, bounds, scales, 1024)  # type: ignore[operator]
+
+    return stairs
 
 
 def test_pool_and_softmax_stay_within_32_bits() -> None:

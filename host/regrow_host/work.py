@@ -19,6 +19,7 @@ LONGEST_LIST = 8191  # inputs of a position that are not zero, which are listed 
 BATCH = 640  # bytes of the positions that a convolution takes together; one position at least
 AXES = 96
 TABLES = 2048
+STAIRS = 2048
 COPY = 112
 LOOKUP_TABLE = 256
 SOFTMAX_TABLE = 1024
@@ -71,7 +72,7 @@ def lag(code: int, node: Node) -> int | None:
 def _small(code: int, node: Node) -> int:
     """Bytes of tables and constants."""
     if code == ADD and alike(node):
-        return TABLES
+        return TABLES + STAIRS
     if code in (*SUMS, MUL):
         return -(-(AXES + _constant(node)) // 8) * 8 + (TABLES if code in SUMS else 0)
     if code in MOVEMENTS:

@@ -4,16 +4,18 @@ from micropython import const
 
 from ..errors import PackError
 from ..graph import CONSTANT
-from ..quant import activation_range, product, quantize_multiplier, rounded, split
+from ..quant import BIAS, activation_range, product, quantize_multiplier, requantize, rounded, split
 from .checks import operand, value
 from .strides import advances, merged, padded, strides, write_constant
 
 _SUB = const(41)
 _MUL = const(18)
 _HEADROOM = const(20)
+_WIDEST = const(22)  # so that words stay below 2**30 + 2**22
 _LEFT = const(13)  # shifted left by more, every product but 0 is out of range
 _AXES = const(96)
 _TABLES = const(2048)
+_STAIRS = const(2048)  # bytes for the outputs of an ADD of one shape; more are used where there is room
 
 
 def lay(op, out):
@@ -25,11 +27,28 @@ def lay(op, out):
         raise PackError(f"an op {op.code} of the graph has two constants")
     low, high = activation_range(op.options[0], y)
     if alike(op):
-        m, shift, a_m, a_shift, b_m, b_shift = _of_sum(a, b, y)
-        yield _TABLES
+        scales = _of_sum(a, b, y)
+        room = yield _TABLES + _STAIRS
         out.kernel = "add"
-        inputs = a.zero_point + 128, a_m, a_shift, b.zero_point + 128, b_m, b_shift
-        out.params(a.place, b.place, y.place, y.count, low, high, y.zero_point + 128, m, shift, *inputs)
+        m, right, a_m, a_right, b_m, b_right = scales
+        out.params(
+            a.place,
+            b.place,
+            y.place,
+            y.count,
+            low,
+            high,
+            y.zero_point + 128,
+            m,
+            right,
+            a.zero_point + 128,
+            a_m,
+            a_right,
+            b.zero_point + 128,
+            b_m,
+            b_right,
+            *_stairs(a, b, y, (low, high), scales, (room - _TABLES) // 4),
+        )
         return
     multiplies = op.code == _MUL
     scales = _of_product(a, b, y) if multiplies else _of_sum(a, b, y)
@@ -91,6 +110,30 @@ def _of_sum(a, b, y):
     if shift > 0:
         raise PackError("an ADD or SUB of the graph has an output scale far below those of its inputs")
     return m, -shift, a_m, -a_shift, b_m, -b_shift
+
+
+def _stairs(a, b, y, bounds, scales, most):
+    """How the outputs of an ADD grow with the sums: n if 2**n sums go together, which gives `most` words at
+    most (otherwise 0); sums to a step; BIAS + where the first step is, about; how many words; BIAS + the
+    lowest sum, and its output."""
+    m, right, a_m, a_right, b_m, b_right = scales
+    zero = y.zero_point + 128
+    first = last = 0
+    for x, factor, shift in ((a, a_m, a_right), (b, b_m, b_right)):
+        low, high = [requantize((i - 128 - x.zero_point) << _HEADROOM, factor, -shift) for i in (0, 255)]
+        first, last = first + low, last + high
+    step = (1 << 31 + right) // max(1, m)
+    n = 0
+    while n < _WIDEST and 2 << n <= step - 4:  # rounding moves steps by 2, so that two never go together
+        n += 1
+    count = (last - first >> n) + 1
+    start = min(bounds[1], max(bounds[0], requantize(first, m, -right) + zero))
+    guess = (2 * (start - zero) + 1 << 30 + right) // max(1, m)
+    if count > most or not m:
+        n = 0
+    if guess > last:
+        guess = first + (count << n)
+    return n, min(step, BIAS), BIAS + max(first, guess), count, BIAS + first, start
 
 
 def _of_product(a, b, y):
