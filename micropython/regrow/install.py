@@ -25,7 +25,6 @@ from .graph import Graph
 from .weights import Scratch, Weights
 
 _PACKAGE = __name__[: __name__.rfind(".")]
-_MODEL = _PACKAGE + ".codecs.gridmodel"
 _WORDS = const(33)
 _AGAIN = const(30)
 _HEAD = const(76)
@@ -101,8 +100,10 @@ class Output:
                 f"weights {tensor.place} are {weights.count} of dtype {weights.dtype}, "
                 f"but the graph needs {tensor.count} levels"
             )
-        if _MODEL in sys.modules:
-            unload(_MODEL)  # it was read
+        for each in ("codecs.gridmodel", "rice"):  # they have read what they read
+            name = f"{_PACKAGE}.{each}"
+            if name in sys.modules:
+                unload(name)
         return weights
 
     def constant(self, tensor):

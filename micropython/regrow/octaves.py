@@ -1,7 +1,6 @@
 """Scales by channel in 1024ths of an octave (docs/pack-format.md, "Weights part", scale form 3)."""
 
 from .errors import PackError
-from .rice import read
 
 # fmt: off
 _COARSE = (
@@ -25,6 +24,8 @@ class Octaves:
     common = None
 
     def __init__(self, reader, channels):
+        from .rice import read  # the installer gives its heap back
+
         shift = reader.u8()
         base = reader.i32()
         self._exponents = read(reader, channels)

@@ -10,7 +10,7 @@ def read(reader, count):
     k = reader.u8()
     if k > 24 or count > 8 * reader.left:
         raise PackError(f"Rice codes of {count} values with parameter {k} are out of range")
-    values = array("i", bytes(4 * count))
+    values = array("i", range(count))  # of bytes it would be made by way of as many more
     bits = held = 0
     for i in range(count):
         high = 0

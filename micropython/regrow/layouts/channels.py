@@ -16,6 +16,7 @@ left shift + 31 and h6, h7 are those of the bias, plus 2**31.
 from array import array
 
 import micropython
+from micropython import const
 
 from ..errors import PackError
 from ..graph import CONSTANT, INT8, INT32, WEIGHTS
@@ -27,9 +28,11 @@ HEAD = 16
 TILE = 4096
 """Bytes of rows that are in RAM at one time where there is not room for more; one row at least."""
 
-_TERMS = 16384  # the most weights of a channel, so that sums stay within 30 bits
-_SHIFTS = 10  # shifted right by no more, sums of 2**19 saturate; shifted left by no more, halves are whole
-_SATURATED = 25  # shifted left by more, all but 0 is out of range
+_TERMS = const(16384)  # the most weights of a channel, so that sums stay within 30 bits
+_SHIFTS = const(
+    10
+)  # shifted right by no more, sums of 2**19 saturate; shifted left by no more, halves are whole
+_SATURATED = const(25)  # shifted left by more, all but 0 is out of range
 _SIGN = 0x80000000
 
 

@@ -22,9 +22,14 @@ _LONGEST_LIST = const(8191)  # so that places in a group fit 16 bits
 _BATCH = const(8)  # positions worth taking together
 _BATCH_BYTES = const(640)  # that a layer has a claim to for them, as far as it goes
 _BLOCK = const(256)
-_SHALLOW, _ROW = const(8), const(4095)  # channels, and values of a row, of an image whose pixels are listed
+_PIECE = const(64)  # terms of a group that are in one piece
+_SHALLOW = const(8)  # channels of an image whose pixels are listed
+_ROW = const(4095)  # values of a row of such an image
 # What a product costs, as measured on a desktop; on a Cortex-M3 the ratios are about the same.
-_ROWS, _EIGHTS, _LANES, _SPARSE = const(52), const(39), const(23), const(60)
+_ROWS = const(52)
+_EIGHTS = const(39)
+_LANES = const(23)
+_SPARSE = const(60)
 _START = const(300)  # to start a block of a sparse row
 _LISTED = const(20)  # of eights where one list of inputs serves all channels, and half of them are 0
 _READ = const(14)  # besides, where a weight serves once: to read it
@@ -193,14 +198,14 @@ class Eights(Form):
         left = self._group_bytes()
         pieces = []  # as the heap has no long piece free
         while left:
-            pieces.append(bytearray(min(left, self.term * _BLOCK)))
+            pieces.append(bytearray(min(left, self.term * _PIECE)))
             left -= len(pieces[-1])
         for channel in range(channels):
             i = channel % _WIDTH
             lines.read()
             heads[4 * i : 4 * i + 4] = array("i", lines.head(channel))
             for n in range(len(pieces)):
-                levels = lines.levels[n * _BLOCK : n * _BLOCK + _BLOCK]
+                levels = lines.levels[n * _PIECE : n * _PIECE + _PIECE]
                 self._put(levels, pieces[n], i, len(levels))
             if i == _WIDTH - 1 or channel == channels - 1:
                 out.write(heads)
