@@ -12,7 +12,7 @@ from regrow.layouts import forms
 class Space(forms.Space):
     def __init__(self, *arguments):
         super().__init__(*arguments)
-        self.lists = False
+        self.lists = self.pixels = False
 
 
 def never(space, lines, zero, longest, words):

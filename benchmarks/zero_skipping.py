@@ -27,7 +27,7 @@ import regrow
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from regrow.errors import RegrowError
 from regrow.pack import ROLE_GRAPH, ROLE_WEIGHTS, USE_EXECUTOR
-from regrow_host import bench, console, lower, packing, tflite
+from regrow_host import bands, bench, console, lower, packing, tflite
 from regrow_host.boardfiles import compile_file
 from regrow_host.encode import raw
 from regrow_host.tflite import Model
@@ -155,7 +155,7 @@ def pruned(model: Model) -> Model:
 
 
 def build(path: Path, model: Model) -> list[str]:
-    """Write the model as a pack for boards; the operators that run there, by name."""
+    """Write the model as a pack for boards; the operator of each record that runs there, by name."""
     lowered = lower.lower(model)
     parts = [packing.NewPart(ROLE_GRAPH, USE_EXECUTOR, 0, lower.graph_bytes(lowered))]
     for number, each in enumerate(lowered.weights):
@@ -163,7 +163,8 @@ def build(path: Path, model: Model) -> list[str]:
         parts.append(packing.NewPart(ROLE_WEIGHTS, USE_EXECUTOR, number, body))
     key = Ed25519PrivateKey.generate()
     packing.build_pack(path, path.stem, 1, parts, arena=lowered.graph.arena, key=key)
-    return [tflite.OPERATOR_NAMES.get(op.code, "LOOKUP") for op in lowered.graph.ops]
+    ops = [lowered.graph.ops[n] for n in bands.records(lowered.graph)]
+    return [tflite.OPERATOR_NAMES.get(op.code, "LOOKUP") for op in ops]
 
 
 def measure(contest: Contest, rounds: int) -> dict[str, Any]:
