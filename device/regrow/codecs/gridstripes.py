@@ -381,14 +381,12 @@ class _Code:
         self.symbols, self.sizes, self.below, self.residuals, self.starts = map(
             np.concatenate, (symbols, sizes, below, residuals, starts)
         )
-        self._octaves = half_octaves().astype(np.int64)
+        self._octaves = half_octaves()
 
     def starts_of(self, sizes: Cells, octaves: Numbers) -> Numbers:
         """Of the rows of expected sizes in 16ths, of lanes whose groups' octaves begin there."""
         sizes >>= _4
-        found: Numbers = self._octaves[sizes]
-        found += octaves
-        return np.asarray(self.starts[found])
+        return np.asarray(self.starts[self._octaves[sizes] + octaves])
 
     def draw(
         self, states: Numbers, places: Numbers, words: Numbers, starts: Numbers, first_symbols: Numbers
