@@ -55,7 +55,7 @@ class Allocation:
         """
         work = self._prepare(every_codec)
         least, _ = search.damages(list(self._rated.values()))
-        allowed = work.bench.expectable[0]
+        allowed = self._allowed = work.bench.expectable[0]
         try:
             self._search(allowed)
         except KeyboardInterrupt:
@@ -76,6 +76,13 @@ class Allocation:
                 # A list, as the executor may be gone when the next is wanted.
                 yield from list(self._try([damage]))
         yield from list(self._try([least]))
+
+    def coarser(self, times: Sequence[float]) -> Iterator[Chosen]:
+        """Choices of so many times the damage of the one that the search samples allow, if any do."""
+        best = search.held(self.tried, self._allowed)
+        for each in times if best else ():
+            assert best
+            yield from list(self._try([each * best.damage]))
 
     def curve(self, every_codec: bool) -> list[Chosen]:
         """Choices from few bytes to many, whatever they lose."""

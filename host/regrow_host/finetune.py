@@ -1,14 +1,16 @@
-"""Tune rounded weights against the source network on unlabelled samples, with their bytes in the loss.
+"""Tune rounded weights against the source network on unlabelled samples, at the bytes that they take.
 
-Levels are rounded from real numbers in every pass and trained straight through (Bengio, Leonard and
-Courville, 2013), with the step of each layer (Esser et al., Learned Step Size Quantization, 2020) and the
-biases. The loss is how far outputs move from the source's (Hinton, Vinyals and Dean, 2015) plus a price for
-each bit of the levels' entropy; the price follows the bytes, which go down to the wanted ones over the first
-half of the steps.
+The last layers, which have most of the bytes, are tuned; what the layers before them give of some samples is
+computed once for many steps. Levels are rounded from real numbers in every pass and trained straight through
+(Bengio, Leonard and Courville, 2013), with the step of each layer (Esser et al., Learned Step Size
+Quantization, 2020) and the biases. The loss is how far outputs move from the source's (Hinton, Vinyals and
+Dean, 2015) plus a price for each bit of the levels' entropy; the price follows the bytes, which stay as they
+were. There are about as many weights as samples tell, so samples are varied and mixed (Zhang et al., mixup,
+2018), which the source answers as well, and of all steps the one is kept that is best on other samples.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -16,6 +18,7 @@ from typing import Any, NamedTuple
 from zipfile import BadZipFile
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from regrow_host import options, sources, tflite
@@ -28,40 +31,52 @@ from keras import ops  # isort: skip
 
 Floats = NDArray[np.float32]
 
-STEPS, BATCH = 1500, 64
-LEVEL_RATE, STEP_RATE, BIAS_RATE = 0.003, 0.001, 0.001
+STEPS, BATCH = 3000, 64
+LEVEL_RATE, STEP_RATE, BIAS_RATE = 0.002, 0.0003, 0.0003
 """How far a step of training moves at most, nearly: in levels, in octaves, in mean absolute biases."""
 WARM_UP = 100
-FALL = 0.5
-"""Of the steps, in which the bytes go down to the wanted ones."""
+TUNED_SHARE = 0.7
+"""Of the bytes, that the last layers have at least which are tuned."""
+HELD_SHARE, MOST_HELD = 8, 1024
+"""One in so many samples, but so many at most, judges and is not trained on."""
+CHECK_EVERY = 250
+DRAWN, DRAW_EVERY, CHUNK = 4096, 256, 256
+"""Samples that are varied and go through the first layers, and for how many steps."""
 FIRST_PRICE = 2e-6
 PRICE_EVERY, PRICE_GAIN, PRICE_MOST = 10, 3.0, 0.2
-SAVE_EVERY = 200
+SLACK = 1.005
+"""Of the bytes, that tuned levels may take."""
 LARGEST = 127
-NEAR = 0.45
-"""How far from its level a weight begins at most: within half a step it is rounded to the level again."""
+NEAR = 0.42
+"""How far from its level a weight begins at most: at half a step it would take another level at once."""
 PRIOR = 3.0
 """Levels' worth of a geometric law in the frequencies, so that every level has a price."""
 MIRRORED = 0.5
 """Share of images that are mirrored left to right."""
 SHIFT = 2
-"""Pixels that a batch of images moves at most."""
+"""Pixels that images move at most."""
+MIXED = 0.5
+"""Share of samples that are mixed with another."""
 
 
 class State(NamedTuple):
     """All that a step of training changes. `moves` are what is added to what training began with, in units
-    of the rates; `tables` (layers, levels) the bits of each level.
+    of the rates; `tables` (layers, levels) the bits of each level; `best` the moves of the least distance so
+    far on samples that are not trained on, which is `least`.
     """
 
     moves: list[Array]
+    best: list[Array]
     optimizer: list[Array]
     tables: Floats
     price: float
+    least: float
     done: int
 
 
 class Tuning:
-    """Tunes those of the chosen options that are levels with one step; the others stay as they are.
+    """Tunes those of the chosen options that are levels with one step, of the last layers; the others stay as
+    they are.
 
     `model` is a float32 `.tflite`, `x` (n, *input shape without batch) in real units. Raises InputError for a
     network that cannot be trained. What was done is kept in the cache, so that the next tuning of the same
@@ -74,7 +89,6 @@ class Tuning:
         x: Floats,
         layers: Mapping[int, Layer],
         chosen: Mapping[int, Option],
-        share: float,
         *,
         classifier: bool,
         steps: int,
@@ -82,21 +96,26 @@ class Tuning:
     ) -> None:
         self._model = tflite.read(model)
         self._network = KerasNetwork(self._model)
-        self._x = x
+        order = np.random.default_rng(seed).permutation(len(x))
+        held = min(len(x) // HELD_SHARE, MOST_HELD)
+        self._held, self._x = x[order[:held]], x[order[held:]]
         self._layers, self._chosen = layers, dict(chosen)
         self._classifier, self._seed = classifier, seed
         self._weights = {each.number: each for each in tflite.weight_tensors(self._model)}
-        self._tuned = [number for number, option in chosen.items() if _tunable(option)]
-        self._steps = steps if self._tuned else 0
-        self._begin()
+        last = _last(self._chosen)
+        self._cut = self._weights[last[0]].operator if last else 0
+        self._tuned = [number for number in last if _tunable(chosen[number])]
+        self._steps = steps if self._tuned and held else 0
+        self._begin(last)
         self._start = self._size()
-        self._wanted = share * self._start
-        self._file = _folder() / self._digest(model, share)
-        self._source = jax.jit(lambda x: self._network(x, {}, logits=True))
+        self._drawn: Any = None
+        self._file = _folder() / self._digest(model)
+        self._before = jax.jit(self._reached)
         self._step = jax.jit(self._trained)
+        self._judge = jax.jit(self._moved)
 
-    def _begin(self) -> None:
-        """Levels and logarithms of steps of each tuned layer, then the biases of all."""
+    def _begin(self, last: Sequence[int]) -> None:
+        """Levels and logarithms of steps of each tuned layer, then the biases of the last layers."""
         levels, log_steps = [], []
         self._fixed: dict[int, Floats] = {}
         self._biases: dict[int, Floats] = {}
@@ -105,7 +124,11 @@ class Tuning:
             place = tflite.bias_of(self._model, weights)
             if place >= 0:
                 shift = 0 if option.shift is None else option.shift
-                self._biases[number] = np.asarray(self._bias(number) + shift, np.float32)
+                bias = np.asarray(self._bias(number) + shift, np.float32)
+                if number in last:
+                    self._biases[number] = bias
+                else:
+                    self._fixed[place] = bias
             if number not in self._tuned:
                 self._fixed[weights.tensor] = option.values.reshape(weights.shape)
                 continue
@@ -129,7 +152,8 @@ class Tuning:
         self._adam.build(moves)
         optimizer = [each.value for each in self._adam.variables]
         tables = np.zeros((len(levels), 2 * LARGEST + 1), np.float32)
-        self._state = State([each.value for each in moves], optimizer, tables, FIRST_PRICE, 0)
+        start = [each.value for each in moves]
+        self._state = State(start, start, optimizer, tables, FIRST_PRICE, math.inf, 0)
 
     def _bias(self, number: int) -> NDArray[np.float64]:
         """The source's."""
@@ -149,11 +173,19 @@ class Tuning:
     def run(self, step: Callable[[int], None] = lambda done: None) -> None:
         """Go on to the last step; `step(done)` is called after each. KeyboardInterrupt saves and passes."""
         self._load()
+        if not self._steps:
+            return
+        held = self._chunks(self._held)
         try:
             while self.done < self._steps:
+                if self.done == 0:
+                    self._check(held)
+                if self.done % DRAW_EVERY == 0 or self._drawn is None:
+                    self._draw()
                 self._train()
                 step(self.done)
-                if self.done % SAVE_EVERY == 0 or self.done == self._steps:
+                if self.done % CHECK_EVERY == 0 or self.done == self._steps:
+                    self._check(held)
                     self._save()
         except KeyboardInterrupt:
             self._save()
@@ -161,12 +193,15 @@ class Tuning:
 
     def options(self) -> dict[int, Option]:
         """What has become of the chosen options; those that are not tuned gain tuned biases only."""
-        levels, log_steps, biases = self._split(self._values(self._state.moves))
+        levels, log_steps, biases = self._split(self._values(self._state.best))
         shifts = {
             number: np.asarray(bias, np.float64) - self._bias(number)
             for number, bias in zip(self._biases, biases, strict=True)
         }
-        found = {number: replace(option, shift=shifts.get(number)) for number, option in self._chosen.items()}
+        found = {
+            number: replace(option, shift=shifts.get(number, option.shift))
+            for number, option in self._chosen.items()
+        }
         for number, values, log_step in zip(self._tuned, levels, log_steps, strict=True):
             layer = self._layers[number]
             scales = np.maximum(np.exp(np.array([log_step], np.float32)), layer.least.max())
@@ -184,30 +219,65 @@ class Tuning:
         count = len(self._tuned)
         return values[:count], values[count : 2 * count], values[2 * count :]
 
+    def _draw(self) -> None:
+        """Samples to train on for some steps, the same for the same step."""
+        rng = np.random.default_rng((self._seed, 0, self.done // DRAW_EVERY))
+        chosen = self._x[rng.choice(len(self._x), DRAWN, replace=len(self._x) < DRAWN)]
+        self._drawn = jax.tree.map(
+            lambda *parts: np.concatenate(parts), *self._chunks(augmented(chosen, rng))
+        )
+
+    def _chunks(self, x: Floats) -> list[tuple[dict[int, Floats], Floats]]:
+        """What the tuned layers take, and what the source gives."""
+        chunks = (x[start : start + CHUNK] for start in range(0, len(x), CHUNK))
+        return [jax.tree.map(np.asarray, self._before(each)) for each in chunks]
+
+    def _reached(self, x: Array) -> tuple[dict[int, Array], Array]:
+        return self._network.reach(self._cut, x, self._fixed), self._network(x, {}, logits=True)
+
+    def _check(self, held: Sequence[tuple[dict[int, Floats], Floats]]) -> None:
+        """Keep the moves if they are the best so far, in no more bytes than those that began."""
+        if self._size() > self._start * SLACK:
+            return
+        moves = self._state.moves
+        far = sum(float(self._judge(moves, *each)) * len(each[1]) for each in held)
+        if far < self._state.least:
+            self._state = self._state._replace(best=moves, least=far)
+
     def _train(self) -> None:
         if self.done % PRICE_EVERY == 0:
             self._follow()
         state = self._state
-        rng = np.random.default_rng((self._seed, state.done))
-        x = augmented(self._x[rng.choice(len(self._x), min(BATCH, len(self._x)), replace=False)], rng)
+        rng = np.random.default_rng((self._seed, 1, state.done))
+        batch = rng.choice(DRAWN, BATCH, replace=False)
+        taken, wanted = jax.tree.map(lambda each: each[batch], self._drawn)
         prices = np.float32(state.price) * state.tables
-        moves, optimizer = self._step(state.moves, state.optimizer, x, self._source(x), prices)
+        moves, optimizer = self._step(state.moves, state.optimizer, taken, wanted, prices)
         self._state = state._replace(moves=moves, optimizer=optimizer, done=state.done + 1)
 
     def _trained(
-        self, moves: list[Array], optimizer: list[Array], x: Array, wanted: Array, prices: Array
+        self,
+        moves: list[Array],
+        optimizer: list[Array],
+        taken: dict[int, Array],
+        wanted: Array,
+        prices: Array,
     ) -> tuple[list[Array], list[Array]]:
         """Moves and the optimizer's variables after a step, where each level of a layer has its price."""
 
         def loss(moves: list[Array]) -> Array:
-            values = self._values(moves)
-            given = self._network(x, self._given(values), logits=True)
-            paid = sum(_paid(*each) for each in zip(self._split(values)[0], prices, strict=True))
-            return self._distance(wanted, given) + paid
+            levels = self._split(self._values(moves))[0]
+            paid = sum(_paid(*each) for each in zip(levels, prices, strict=True))
+            return self._moved(moves, taken, wanted) + paid
 
         gradients = jax.grad(loss)(moves)
         moves, optimizer = self._adam.stateless_apply(optimizer, gradients, moves)
         return list(moves), list(optimizer)
+
+    def _moved(self, moves: list[Array], taken: dict[int, Array], wanted: Array) -> Array:
+        """How far outputs are from the source's."""
+        given = self._given(self._values(moves))
+        return self._distance(wanted, self._network.finish(self._cut, taken, given, logits=True))
 
     def _given(self, values: list[Array]) -> dict[int, Array]:
         """Weights and biases by tensor."""
@@ -228,10 +298,8 @@ class Tuning:
         return ops.mean(ops.square(given - wanted)) / (ops.var(wanted) + 1e-12)
 
     def _follow(self) -> None:
-        """Take the levels' frequencies anew, and a price that brings their bytes to the wanted ones."""
-        share = min(1.0, self.done / self._steps / FALL)
-        goal = self._start + (self._wanted - self._start) * share
-        change = PRICE_GAIN * (self._size() / goal - 1)
+        """Take the levels' frequencies anew, and a price that brings their bytes back to what they were."""
+        change = PRICE_GAIN * (self._size() / self._start - 1)
         price = self._state.price * math.exp(max(-PRICE_MOST, min(PRICE_MOST, change)))
         tables = np.array([_table(each) for each in self._levels()], np.float32)
         self._state = self._state._replace(tables=tables, price=price)
@@ -243,25 +311,28 @@ class Tuning:
         """Bytes of the tuned levels by their entropy."""
         return sum(map(_entropy, self._levels())) / 8 + 1
 
-    def _digest(self, model: bytes, share: float) -> str:
+    def _digest(self, model: bytes) -> str:
         digest = sha256(model)
-        digest.update(self._x.tobytes())
+        for x in (self._x, self._held):
+            digest.update(x.tobytes())
         for each in self._first:
             digest.update(each.tobytes())
         versions = keras.__version__, jax.__version__
-        digest.update(repr((share, self._classifier, self._steps, self._seed, versions)).encode())
+        digest.update(repr((self._classifier, self._steps, self._seed, versions)).encode())
         return digest.hexdigest() + ".npz"
 
     def _save(self) -> None:
         """As this is a cache, a full disk is no failure."""
         state = self._state
-        kept = [*state.moves, *state.optimizer]
+        kept = [*state.moves, *state.best, *state.optimizer]
         arrays: dict[str, Any] = {f"array{i}": np.asarray(each) for i, each in enumerate(kept)}
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             temporary = self._file.with_suffix(".tmp")
             with temporary.open("wb") as file:
-                np.savez(file, tables=state.tables, price=state.price, done=state.done, **arrays)
+                np.savez(
+                    file, tables=state.tables, figures=(state.price, state.least), done=state.done, **arrays
+                )
             temporary.replace(self._file)
         except OSError:
             return
@@ -271,8 +342,9 @@ class Tuning:
             with np.load(self._file) as saved:
                 arrays = [saved[f"array{i}"] for i in range(len(saved.files) - 3)]
                 count = len(self._first)
-                figures = float(saved["price"]), int(saved["done"])
-                self._state = State(arrays[:count], arrays[count:], saved["tables"], *figures)
+                price, least = saved["figures"].tolist()
+                lists = arrays[:count], arrays[count : 2 * count], arrays[2 * count :]
+                self._state = State(*lists, saved["tables"], price, least, int(saved["done"]))
         except (OSError, ValueError, EOFError, KeyError, BadZipFile):
             return
 
@@ -283,13 +355,26 @@ def check(model: bytes) -> None:
 
 
 def augmented(x: Floats, rng: np.random.Generator) -> Floats:
-    """Images (n, h, w, c), c 3 or 4, mirrored and moved by chance; any other samples as they are."""
-    if x.ndim != 4 or x.shape[3] not in (3, 4) or min(x.shape[1:3]) <= 2 * SHIFT:
-        return x
-    x = np.where((rng.random(len(x)) < MIRRORED)[:, None, None, None], x[:, :, ::-1], x)
-    down, right = rng.integers(0, 2 * SHIFT + 1, 2)
-    padded = np.pad(x, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)), mode="reflect")
-    return np.asarray(padded[:, down : down + x.shape[1], right : right + x.shape[2]])
+    """Images (n, h, w, c), c 3 or 4, mirrored and moved by chance; some of any samples mixed with others."""
+    if x.ndim == 4 and x.shape[3] in (3, 4) and min(x.shape[1:3]) > 2 * SHIFT:
+        x = np.where((rng.random(len(x)) < MIRRORED)[:, None, None, None], x[:, :, ::-1], x)
+        padded = np.pad(x, ((0, 0), (SHIFT, SHIFT), (SHIFT, SHIFT), (0, 0)), mode="reflect")
+        windows = sliding_window_view(padded, x.shape[1:3], axis=(1, 2))
+        down, right = rng.integers(0, 2 * SHIFT + 1, (2, len(x)))
+        x = windows[np.arange(len(x)), down, right].transpose(0, 2, 3, 1)
+    share = np.where(rng.random(len(x)) < MIXED, rng.random(len(x)), 1).astype(np.float32)
+    share = share.reshape(-1, *[1] * (x.ndim - 1))
+    return np.ascontiguousarray(share * x + (1 - share) * x[rng.permutation(len(x))])
+
+
+def _last(chosen: Mapping[int, Option]) -> list[int]:
+    """The numbers of the last layers: as few as have TUNED_SHARE of the bytes."""
+    last: list[int] = []
+    least = TUNED_SHARE * sum(option.size for option in chosen.values())
+    for number in sorted(chosen, reverse=True):
+        if sum(chosen[each].size for each in last) < least:
+            last.insert(0, number)
+    return last
 
 
 def _tunable(option: Option) -> bool:

@@ -5,7 +5,7 @@ compute.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,19 +58,40 @@ class KerasNetwork:
         }
 
     def __call__(self, x: Array, given: Mapping[int, Array], *, logits: bool = False) -> Array:
-        model = self._model
-        index = model.inputs[0]
-        values: dict[int, Array] = {**self._constants, **given}
-        values[index] = ops.reshape(x, (len(x), *model.tensors[index].shape[1:]))
-        operators = model.operators
+        return self.finish(0, self._begin(x), given, logits=logits)
+
+    def reach(self, operator: int, x: Array, given: Mapping[int, Array]) -> dict[int, Array]:
+        """The activations that the operators from that one on take, by tensor index."""
+        first, later = self._model.operators[:operator], self._model.operators[operator:]
+        values = self._run(first, self._begin(x), given)
+        taken = {i for each in later for i in each.inputs}
+        made = {self._model.inputs[0], *(i for each in first for i in each.outputs)}
+        return {i: values[i] for i in sorted(taken & made)}
+
+    def finish(
+        self, operator: int, state: Mapping[int, Array], given: Mapping[int, Array], *, logits: bool = False
+    ) -> Array:
+        """The output from what `reach` gave."""
+        operators = self._model.operators[operator:]
         if logits and operators[-1].name in ("SOFTMAX", "LOGISTIC"):
             operators = operators[:-1]
+        last = operators[-1].outputs[0]
+        y = self._run(operators, state, given)[last]
+        return ops.reshape(y, (len(y), *self._model.tensors[last].shape[1:]))
+
+    def _begin(self, x: Array) -> dict[int, Array]:
+        index = self._model.inputs[0]
+        return {index: ops.reshape(x, (len(x), *self._model.tensors[index].shape[1:]))}
+
+    def _run(
+        self, operators: Sequence[Operator], state: Mapping[int, Array], given: Mapping[int, Array]
+    ) -> dict[int, Array]:
+        values: dict[int, Array] = {**self._constants, **given, **state}
         for operator in operators:
             inputs = [values[i] if i >= 0 else None for i in operator.inputs]
-            shape = model.tensors[operator.outputs[0]].shape
+            shape = self._model.tensors[operator.outputs[0]].shape
             values[operator.outputs[0]] = OPERATORS[operator.name](operator, inputs, shape)
-        last = operators[-1].outputs[0]
-        return ops.reshape(values[last], (len(x), *model.tensors[last].shape[1:]))
+        return values
 
 
 Inputs = list[Any]

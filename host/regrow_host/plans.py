@@ -20,8 +20,8 @@ from regrow_host.options import Layer, Option, Way
 if TYPE_CHECKING:
     from regrow_host.finetune import Tuning
 
-TUNED_SHARES = 1.0, 0.88, 0.88, 0.88, 0.88
-"""Of the bytes before, that each tuning takes."""
+TUNED_DAMAGES = 1.25, 1.5, 1.8, 2.2
+"""Of the damage that the search allows, that each tuning begins with."""
 
 
 class DropError(RegrowError):
@@ -94,7 +94,7 @@ class Planner:
     def priced(self, every_codec: bool, executor: Executor) -> Iterator[Plan]:
         """Per layer the best choice, from the fewest bytes that the search samples allow to the safest."""
         label = "the best mix of codecs" if every_codec else "grid"
-        allocation = Allocation(self.job, self.selected, executor)
+        allocation = self._allocation = Allocation(self.job, self.selected, executor)
         seen = 0
         for chosen in allocation.choices(every_codec):
             new = list(allocation.tried.items())[seen:]
@@ -103,8 +103,8 @@ class Planner:
             yield Plan(label, chosen)
 
     def tuned(self, found: Iterator[Plan]) -> Iterator[Plan]:
-        """Before the plans found, the first of them tuned: to each of TUNED_SHARES in turn, for as long as
-        the search samples allow; from the fewest bytes to the safest.
+        """Before the plans found, which `priced` gives, coarser ones, each tuned, for as long as the search
+        samples allow; from the fewest bytes to the safest.
 
         An interruption ends the tuning with what had held. Too few samples tune nothing. Raises InputError
         for a network that cannot be trained.
@@ -117,28 +117,26 @@ class Planner:
             return
         first = next(found)
         bench = self.job.bench(self.job.searching)
-        stages, chosen = [], first.chosen
-        for number, share in enumerate(TUNED_SHARES, 1):
+        stages: list[Plan] = []
+        for number, chosen in enumerate(self._allocation.coarser(TUNED_DAMAGES), 1):
             tuning = finetune.Tuning(
                 self.job.base,
                 self.job.tuning,
                 {layer.number: layer for layer in self.job.layers},
                 chosen,
-                share,
                 classifier=self.job.searching.metric in metrics.RANKS,
                 steps=finetune.STEPS,
                 seed=self.job.seed,
             )
-            if not self._tune(tuning, f"tuning, round {number} from {size(chosen):,} bytes"):
+            if not self._tune(tuning, f"tuning, round {number} at {size(chosen):,} bytes"):
                 break
-            chosen = tuning.options()
-            plan = Plan(f"{first.label}, tuned", chosen)
+            plan = Plan(f"{first.label}, tuned", tuning.options())
             drops = bench.drops(plan)
             self.trials.append(Trial(None, plan.size, [one.drop for one in drops]))
-            if bench.holds(drops):
-                stages.append(plan)
-            elif share < 1:
+            if not bench.holds(drops):
                 break
+            if plan.size < first.size:
+                stages.append(plan)
         yield from reversed(stages)
         yield first
         yield from found
