@@ -225,7 +225,7 @@ def _all(outcomes: Outcomes) -> Table:
                     f"{pack['bits']:.2f}",
                     f"{pack['pack']:.2f}",
                     f"{pack['drop']:+.2f}",
-                    f"{pack['divergence']:.0e}",
+                    f"{pack['divergence']:.1g}",
                     f"{pack['energy_mj']:.3f}",
                 ]
             )
