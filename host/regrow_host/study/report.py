@@ -168,7 +168,11 @@ def _page(titles: Mapping[str, str], sections: Sequence[str], seed: int) -> str:
     if len(sections) > len(titles) + 1:
         links.append(("comparison", comparison.TITLE))
     contents = "".join(f'<li><a href="#{name}">{_text(title)}</a></li>' for name, title in links)
-    made = f"<p>regrow {regrow.__version__}, seed {seed}; the numbers stand in <code>{RESULTS}</code>.</p>"
+    made = (
+        f"<p>regrow {regrow.__version__}, seed {seed}; the numbers stand in <code>{RESULTS}</code>. With the "
+        "same seed, models and data another run gives the same ones; only what is timed (time saved, energy) "
+        "differs from run to run.</p>"
+    )
     head = (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
