@@ -90,7 +90,7 @@ def reserve(path):
 
 def start(manifest, graph):
     ballast = [bytearray(100_000 if graph == b"huge" else 10)]
-    while graph == b"full" and gc.mem_free() > 20_000:
+    while graph == b"full" and gc.mem_free() > 18_600:
         ballast = (ballast, bytearray(256))
         gc.collect()
     return Network(manifest, ballast)
