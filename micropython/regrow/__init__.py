@@ -47,6 +47,7 @@ def reserve(path, trust=None):
         raise
     finally:
         gc.threshold(threshold)
+        leave(before)
 
 
 def start(file, memory):

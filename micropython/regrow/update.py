@@ -306,7 +306,7 @@ class Updater:
                 _probe(network, pack)
             finally:
                 pack.close()
-                unload("probe", "pack")
+                unload("probe", "generator", "pack")
         except Exception:
             network.close()
             raise
