@@ -31,6 +31,8 @@ from regrow_host.varint import varint
 
 _LOOK_BACK = 1024  # weights: a board keeps them, and their sizes, in its heap while it installs
 _STRIPE_BYTES = 512
+_LONGEST = 8192  # weights of a stripe: a host decodes stripes side by side, and waits for the longest
+_SLACK = 1.45  # how much longer stripes may be than those of as many bytes
 _OVERHEAD = 5  # of a stripe: of a state's four bytes one carries weights, and its count of words takes two
 _MOST_NEIGHBOURS = 3
 _NEIGHBOUR_BYTES = 3
@@ -100,13 +102,13 @@ def _entropy(levels: _Levels) -> float:
 def _stripes(levels: _Levels) -> list[int]:
     """Lengths of a stripe to try: whole rows of the tensor, or a power of two."""
     count = levels.size
-    stripes = max(1, round(_entropy(levels) / _STRIPE_BYTES))
+    stripes = max(round(_entropy(levels) / _STRIPE_BYTES), -(-count // _LONGEST))
     length = -(-count // stripes)
-    if stripes == 1 and count <= MOST_STRIPE:
+    if stripes == 1:
         return [max(LEAST_STRIPE, count)]
     lengths = {round(length / row) * row for row in _periods(levels.shape)}
-    lengths |= {1 << math.ceil(math.log2(length)), length}
-    return sorted({min(max(each, LEAST_STRIPE), MOST_STRIPE) for each in lengths})
+    lengths |= {1 << math.floor(math.log2(length)), length, 1 << math.ceil(math.log2(length))}
+    return sorted({max(each, LEAST_STRIPE) for each in lengths if each <= _SLACK * length})
 
 
 def _periods(shape: tuple[int, ...]) -> list[int]:
