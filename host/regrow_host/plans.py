@@ -133,7 +133,7 @@ class Planner:
             plan = Plan(f"{first.label}, tuned", tuning.options())
             drops = bench.drops(plan)
             self.trials.append(Trial(None, plan.size, [one.drop for one in drops]))
-            if not bench.holds(drops):
+            if not bench.bears(drops):
                 break
             if plan.size < first.size:
                 stages.append(plan)
