@@ -158,8 +158,8 @@ def test_packs_that_are_damaged(pack: Path, tmp_path: Path, capsys: Stderr) -> N
         b"RGP1",
         whole[:-1],
         whole + b"!",
-        whole[:200] + b"\x00" + whole[201:],
-        whole[:-9] + bytes(9),
+        whole[:200] + bytes([whole[200] ^ 1]) + whole[201:],
+        whole[:-9] + bytes(each ^ 1 for each in whole[-9:]),
     ):
         bad.write_bytes(content)
         sentence = fails(capsys, "inspect", bad)
