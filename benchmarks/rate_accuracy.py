@@ -118,16 +118,17 @@ def measure(model: Model, args: argparse.Namespace, folder: Path, python: Path) 
         "regrow": {name: pack[name] for name in ("weights_bytes", "bytes", "drop", "low", "high", "seconds")},
         "nncodec": peer,
         "nncodec_fed": fed,
-        "ratio": pack["weights_bytes"] / peer["bytes"],
-        "ratio_fed": pack["weights_bytes"] / fed["bytes"],
+        "ratio": peer and pack["weights_bytes"] / peer["bytes"],
+        "ratio_fed": fed and pack["weights_bytes"] / fed["bytes"],
         "ratio_bar": model.bar,
         "curves": curves,
     }
 
 
-def _smallest(points: list[dict[str, Any]], method: str, loss: float) -> dict[str, Any]:
+def _smallest(points: list[dict[str, Any]], method: str, loss: float) -> dict[str, Any] | None:
+    """The point of fewest bytes among those that lose what is allowed; None if all lose more."""
     held = [each for each in points if each["method"] == method and each["drop"] <= loss]
-    return min(held, key=lambda each: int(each["bytes"]))
+    return min(held, key=lambda each: int(each["bytes"]), default=None)
 
 
 def regrow(command: str, *words: str) -> dict[str, Any]:
@@ -147,11 +148,11 @@ def show(results: list[dict[str, Any]]) -> None:
             each["model"],
             each["samples"],
             how,
-            f"{each[peer]['bytes']:,}",
-            _loss(each[peer]),
+            f"{each[peer]['bytes']:,}" if each[peer] else "loses more",
+            _loss(each[peer]) if each[peer] else "",
             f"{each['regrow']['weights_bytes']:,}",
             _loss(each["regrow"]),
-            f"{each[ratio]:.2f}",
+            f"{each[ratio]:.2f}" if each[ratio] else "",
             bar and f"{each[bar]:.2f}",
         )
         for each in results
