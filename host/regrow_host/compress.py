@@ -5,6 +5,7 @@ import importlib.util
 import re
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -91,10 +92,10 @@ def _batch_size(text: str) -> int | None:
 
 
 def _drop(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 100:
-        raise argparse.ArgumentTypeError("must be 0 to 100 percentage points")
-    return value
+    with suppress(ValueError):
+        if 0 <= float(text) <= 100:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"must be 0 to 100 percentage points, not {text}")
 
 
 def _layers(text: str) -> str | frozenset[int]:
