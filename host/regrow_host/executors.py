@@ -126,8 +126,13 @@ def _processes(folder: Path) -> Iterator["Processes"]:
         # Workers do not hear Ctrl-C themselves; what they are still at is worth nothing any more.
         for child in set(multiprocessing.active_children()) - others:
             child.terminate()
-        # Python would close the pool's pipes in one thread while it writes to them in another.
-        pool.shutdown(wait=True, cancel_futures=True)
+        # The pool's thread trips over cancelled futures when its workers are gone: a traceback.
+        hook, threading.excepthook = threading.excepthook, _ignore
+        try:
+            # Python would close the pool's pipes in one thread while it writes to them in another.
+            pool.shutdown(wait=True, cancel_futures=True)
+        finally:
+            threading.excepthook = hook
 
 
 def _begin() -> None:
