@@ -1,4 +1,4 @@
-"""Codec grid beside two others that were tried: palettes by k-means, and weights grown from searched seeds.
+"""Codec grid beside others that were tried: palettes by k-means, weights grown from searched seeds or a trellis.
 
     python benchmarks/codecs.py [--models DIR] [--json FILE]
 
@@ -12,6 +12,9 @@ seeded   SeedLM (arXiv:2410.10714), 4 bits a weight: per block of 8 weights a 16
          of 4 bits and an exponent of 4. Of all 65,536 seeds, whose 8 x 3 random numbers come from regrow's
          counter generator, the LOOKED_AT best have their coefficients rounded. SAMPLE blocks stand for the
          tensor.
+trellis  QTIP (arXiv:2406.11235), 2 to 4 bits a weight: each weight is a number computed from the last STATE
+         bits of the stream, a sum of four bytes of a product (1MAD); the path is Viterbi's. Before, random
+         rotations of both sides make weights Gaussian (QR of random numbers in place of Hadamard transforms).
 """
 
 import argparse
@@ -34,6 +37,7 @@ SAMPLE = 64
 LOOKED_AT = 64
 HEADER = 17  # of a weights part
 BLOCK, COEFFICIENTS, SEEDS = 8, 3, 1 << 16
+STATE = 12
 
 Floats = NDArray[np.float64]
 
@@ -71,6 +75,8 @@ def compare(values: Floats) -> dict[str, Any]:
         result[f"palette {count}"] = _ratio(*palette(values, count), errors, sizes) if fits else None
     blocks = values.size // BLOCK
     result["seeded"] = _ratio(*seeded(values), errors, sizes) if blocks else None
+    for bits in (2, 3, 4):
+        result[f"trellis {bits}"] = _ratio(*trellis(values, bits), errors, sizes)
     return result
 
 
@@ -125,6 +131,34 @@ def bases() -> Floats:
 def spans() -> Floats:
     """Orthonormal numbers in their place."""
     return np.asarray(np.linalg.qr(bases())[0])
+
+
+def trellis(values: Floats, bits: int) -> tuple[float, float]:
+    """Mean squared error and bytes."""
+    matrix = values.reshape(len(values), -1)
+    rotated = _rotation(matrix.shape[0]) @ matrix @ _rotation(matrix.shape[1])
+    weights = rotated.ravel() / (float(rotated.std()) or 1.0)
+    code, ways = computed(), 1 << bits
+    costs = (weights[0] - code) ** 2
+    for weight in weights[1:]:
+        # a state's predecessors share its upper bits: the lower ones of theirs
+        before = costs.reshape(ways, -1).min(axis=0)
+        costs = before.repeat(ways) + (weight - code) ** 2
+    error = float(costs.min()) / weights.size * float(rotated.var())
+    return error, HEADER + (weights.size * bits + STATE) / 8
+
+
+@cache
+def computed() -> Floats:
+    """Per state its number, of mean 0 and deviation 1."""
+    mixed = (np.arange(1 << STATE, dtype=np.uint64) * 34038481 + 76625530).astype(np.uint32)
+    sums = mixed.view(np.uint8).reshape(-1, 4).sum(axis=1, dtype=np.int32).astype(np.float64)
+    return np.asarray((sums - sums.mean()) / sums.std())
+
+
+@cache
+def _rotation(size: int) -> Floats:
+    return np.asarray(np.linalg.qr(np.random.default_rng(size).normal(size=(size, size)))[0])
 
 
 def _curve(values: Floats) -> tuple[Floats, Floats]:
