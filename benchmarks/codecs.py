@@ -1,4 +1,4 @@
-"""Codec grid beside others that were tried: palettes by k-means, weights grown from searched seeds or a trellis.
+"""Codec grid beside palettes by k-means and weights grown from searched seeds or along a trellis.
 
     python benchmarks/codecs.py [--models DIR] [--json FILE]
 
