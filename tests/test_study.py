@@ -70,8 +70,11 @@ def test_a_whole_study(tmp_path: Path, capsys: Output, monkeypatch: pytest.Monke
     original = first["centralization"]["outcomes"]["covid-mlp"]["original"]
     assert original == pytest.approx(90, abs=4)
     packs = first["codecs"]["outcomes"]["covid-mlp"]["packs"]
-    assert packs["same"]["bytes"] < packs["central"]["bytes"] / 2
-    assert packs["central"]["divergence"] < packs["same"]["divergence"]
+    assert packs["none"]["bytes"] < packs["central"]["bytes"] / 2
+    assert packs["central"]["divergence"] < packs["none"]["divergence"]
+    beside = first["codecs"]["outcomes"]["covid-mlp"]["auto, no loss, beside"]
+    assert beside["central"]["accuracy"][0] == pytest.approx(packs["none"]["pack"] - packs["central"]["pack"])
+    assert beside["pairs"]["log-loss"][1] > 0  # batches of 2 ruin the network, beyond the interval
     assert "trained, mean" in first["remedy"]["outcomes"]["covid-mlp"]["curves"]  # on the source's answers
     page = (out / "report.html").read_text()
     assert all(f'<h2 id="{name}">' in page for name in [*EXPERIMENTS, "comparison"])

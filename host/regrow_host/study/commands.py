@@ -9,9 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
+from regrow_host.data import Samples
 from regrow_host.study.experiment import Unfit
 from regrow_host.study.lab import Result
 from regrow_host.study.subject import Subject
+
+
+def samples(subject: Subject) -> Samples:
+    """All of the subject's: those that `regrow compress` is given, to split them anew."""
+    judges = subject.searching, subject.held_out
+    x = np.concatenate([judge.samples.x for judge in judges])
+    return Samples(x, np.concatenate([judge.labels for judge in judges]))
 
 
 def compress(subject: Subject, words: Sequence[str], folder: Path) -> tuple[Path, Path, Result]:
@@ -21,9 +29,8 @@ def compress(subject: Subject, words: Sequence[str], folder: Path) -> tuple[Path
     """
     model, data, pack = folder / f"{subject.name}.tflite", folder / "eval.npz", folder / "pack.rgp"
     model.write_bytes(subject.model)
-    judges = subject.searching, subject.held_out
-    x = np.concatenate([judge.samples.x for judge in judges])
-    np.savez(data, x=x, y=np.concatenate([judge.labels for judge in judges]))
+    given = samples(subject)
+    np.savez(data, x=given.x, y=np.asarray(given.y))
     words = ["compress", str(model), "--data", str(data), "-o", str(pack), *words]
     return pack, data, result_of(words, folder)
 

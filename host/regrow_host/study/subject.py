@@ -197,6 +197,18 @@ def load(spec: Spec, seed: int) -> Subject:
         raise InputError(f"the model {spec.name} does not fit the study: {error}") from None
 
 
+def beyond(spec: Spec, subject: Subject, seed: int) -> Samples | None:
+    """The test samples that are more than the subject's, in its model's shape; None where it has all."""
+    samples = datasets.load(spec.data)
+    numbers = Samples(np.arange(len(samples.x_test)), None)
+    rest = np.setdiff1d(numbers.x, data.some(numbers, MOST_SAMPLES, seed).x)
+    if not len(rest):
+        return None
+    x, y = spec.prepare(samples.x_test[rest]), samples.y_test[rest]
+    shape = subject.held_out.input_shape
+    return data.fit(Samples(x, y), shape, Path(samples.source), grouped=subject.metric == "auc")
+
+
 def subject(name: str, model: bytes, samples: Samples, path: Path, seed: int) -> Subject:
     """`path` is where the samples are from. Raises RegrowError where model and samples do not fit each other
     or the experiments.
