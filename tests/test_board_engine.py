@@ -430,6 +430,10 @@ def test_sums_of_products_stay_within_32_bits(form: str, weight_zero: int) -> No
     cases = [(rng.integers(0, 256, 21), drawn, zero, once) for zero in (0, 255) for once in (False, True)]
     longest = 8192 if weight_zero else 16384
     cases.append((np.full(longest, 255), np.full((8, longest), lowest + span), 255, True))
+    if form == "lanes":
+        for last in (34, 35):  # as much as a lane takes, and more
+            x = np.array([255] * 17 + [last, 0, 0, 0])
+            cases.append((x, np.full((8, 21), lowest + span), 0, False))
     if form == "eights":
         cases += [(x * (rng.random(x.shape) < 0.5), levels, zero, once) for x, levels, zero, once in cases]
     for x, levels, zero, once in cases:
@@ -556,8 +560,10 @@ def test_lists_of_pixels_give_the_sums_of_products(form: str) -> None:
             products = np.tensordot(levels - lowest, window, 3)
             assert found[i, j].tolist() == [window.sum(), *products], (size, stride, dilation, batch)
     level, highest = (15, 15) if form == "pixels4" else (127, 255)
-    longest = pixel_sums(form, np.full((1, 1, 4095), 255, np.uint8), np.full((8, 1, 1, 4095), level), (1, 1))
-    assert longest.ravel().tolist() == [255 * 4095] + [255 * highest * 4095] * 8
+    for values in ([255] * 4095, [255] * 17 + [34], [255] * 17 + [35]):
+        x = np.array(values, np.uint8).reshape(1, 1, -1)
+        longest = pixel_sums(form, x, np.full((8, *x.shape), level), (1, 1))
+        assert longest.ravel().tolist() == [sum(values)] + [highest * sum(values)] * 8
 
 
 def test_columns_are_the_windows_of_an_image() -> None:

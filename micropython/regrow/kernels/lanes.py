@@ -9,6 +9,7 @@ from micropython import const
 from . import layer
 
 _BIAS = const(0x20000000)
+_MOST = const(4369)  # values, in sum, whose products with 15 fit in 16 bits
 
 
 def run(p, arena, work, file):
@@ -84,13 +85,13 @@ def accumulate(  # noqa: PLR0912, PLR0915 (a call per part would cost more than 
         i = length
         while i:
             x = packed[0]
-            w[0] = (x & 15) | ((x >> 4) << 16)
+            w[0] = (x * 0x1001) & 0xF000F
             x = packed[1]
-            w[1] = (x & 15) | ((x >> 4) << 16)
+            w[1] = (x * 0x1001) & 0xF000F
             x = packed[2]
-            w[2] = (x & 15) | ((x >> 4) << 16)
+            w[2] = (x * 0x1001) & 0xF000F
             x = packed[3]
-            w[3] = (x & 15) | ((x >> 4) << 16)
+            w[3] = (x * 0x1001) & 0xF000F
             packed = ptr8(uint(packed) + 4)
             w = ptr32(uint(w) + 16)
             i -= 1
@@ -109,52 +110,54 @@ def accumulate(  # noqa: PLR0912, PLR0915 (a call per part would cost more than 
             t5 = 0
             t6 = 0
             t7 = 0
-            fours = length >> 2
-            more = rest
-            while fours + more:
+            block = length
+            if sums[0 - 1 - (g << 3)] > _MOST:
+                block = 16
+            left = length
+            while left:
+                i = block
+                if i > left:
+                    i = left
+                left -= i
+                rest = i & 3
+                i >>= 2
                 s0 = lowest
                 s1 = lowest
                 s2 = lowest
                 s3 = lowest
-                i = 4
-                if i > fours:
-                    i = fours
-                fours -= i
-                if i:
-                    while i:
-                        x = a[0]
-                        s0 = w[0] * x + s0
-                        s1 = w[1] * x + s1
-                        s2 = w[2] * x + s2
-                        s3 = w[3] * x + s3
-                        x = a[1]
-                        s0 = w[4] * x + s0
-                        s1 = w[5] * x + s1
-                        s2 = w[6] * x + s2
-                        s3 = w[7] * x + s3
-                        x = a[2]
-                        s0 = w[8] * x + s0
-                        s1 = w[9] * x + s1
-                        s2 = w[10] * x + s2
-                        s3 = w[11] * x + s3
-                        x = a[3]
-                        s0 = w[12] * x + s0
-                        s1 = w[13] * x + s1
-                        s2 = w[14] * x + s2
-                        s3 = w[15] * x + s3
-                        a = ptr8(uint(a) + 4)
-                        w = ptr32(uint(w) + 64)
-                        i -= 1
-                else:
-                    while more:
-                        x = a[0]
-                        s0 = w[0] * x + s0
-                        s1 = w[1] * x + s1
-                        s2 = w[2] * x + s2
-                        s3 = w[3] * x + s3
-                        a = ptr8(uint(a) + 1)
-                        w = ptr32(uint(w) + 16)
-                        more -= 1
+                while i:
+                    x = a[0]
+                    s0 = w[0] * x + s0
+                    s1 = w[1] * x + s1
+                    s2 = w[2] * x + s2
+                    s3 = w[3] * x + s3
+                    x = a[1]
+                    s0 = w[4] * x + s0
+                    s1 = w[5] * x + s1
+                    s2 = w[6] * x + s2
+                    s3 = w[7] * x + s3
+                    x = a[2]
+                    s0 = w[8] * x + s0
+                    s1 = w[9] * x + s1
+                    s2 = w[10] * x + s2
+                    s3 = w[11] * x + s3
+                    x = a[3]
+                    s0 = w[12] * x + s0
+                    s1 = w[13] * x + s1
+                    s2 = w[14] * x + s2
+                    s3 = w[15] * x + s3
+                    a = ptr8(uint(a) + 4)
+                    w = ptr32(uint(w) + 64)
+                    i -= 1
+                while rest:
+                    x = a[0]
+                    s0 = w[0] * x + s0
+                    s1 = w[1] * x + s1
+                    s2 = w[2] * x + s2
+                    s3 = w[3] * x + s3
+                    a = ptr8(uint(a) + 1)
+                    w = ptr32(uint(w) + 16)
+                    rest -= 1
                 t0 = (s0 & 0xFFFF) + t0
                 t1 = (s0 >> 16) + t1 + 0x8000
                 t2 = (s1 & 0xFFFF) + t2

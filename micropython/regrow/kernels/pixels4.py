@@ -6,6 +6,7 @@ from micropython import const
 from . import pixels
 
 _BIAS = const(0x20000000)
+_MOST = const(4369)  # values, in sum, whose products with 15 fit in 16 bits
 
 
 def run(p, arena, work, file):
@@ -28,8 +29,8 @@ def accumulate(  # noqa: PLR0912, PLR0915 (a call per part would cost more than 
     """See pixels.run. x and w come first because viper keeps two variables in registers.
 
     The weights of one row of taps after the other are unpacked behind the sums. A word of sums starts at
-    -2**31, so that its upper lane counts from -2**15, and takes 16 products of at most 255 * 15 a lane before
-    its lanes are added to their sums.
+    -2**31, so that its upper lane counts from -2**15. Its lanes are added to their sums behind 16 products of
+    at most 255 * 15, or behind all of a row of taps where its values are small enough for that.
     """
     width = p[3]
     size = width * p[4]
@@ -63,13 +64,13 @@ def accumulate(  # noqa: PLR0912, PLR0915 (a call per part would cost more than 
             i = taps >> 4
             while i:
                 x = packed[0]
-                w[0] = (x & 15) | ((x >> 4) << 16)
+                w[0] = (x * 0x1001) & 0xF000F
                 x = packed[1]
-                w[1] = (x & 15) | ((x >> 4) << 16)
+                w[1] = (x * 0x1001) & 0xF000F
                 x = packed[2]
-                w[2] = (x & 15) | ((x >> 4) << 16)
+                w[2] = (x * 0x1001) & 0xF000F
                 x = packed[3]
-                w[3] = (x & 15) | ((x >> 4) << 16)
+                w[3] = (x * 0x1001) & 0xF000F
                 packed = ptr8(uint(packed) + 4)
                 w = ptr32(uint(w) + 16)
                 i -= 1
@@ -95,69 +96,65 @@ def accumulate(  # noqa: PLR0912, PLR0915 (a call per part would cost more than 
                     end <<= 3
                     marks = ptr32(uint(start) + begin)
                     ends = ptr32(uint(start) + end)
-                    if not g:
-                        sums[0] = ends[0] - marks[0] + sums[0]
+                    total = ends[0] - marks[0]
                     n = ends[1] - marks[1]
                     if not g:
+                        sums[0] = sums[0] + total
                         skipped -= n
                     places = ptr16(uint(start) + ((width << 3) + 8 + (marks[1] << 1)))
                     values = ptr8(uint(start) + ((width << 3) + 8 + (size << 1) + marks[1]))
 
                     base = ptr8(uint(weights) - left * step)
                     outs = ptr32(uint(sums) + (4 + (g << 5)))
-                    fours = n >> 2
-                    rest = n & 3
-                    while fours + rest:
+                    while n:
+                        i = n
+                        if total > _MOST and i > 16:
+                            i = 16
+                        n -= i
+                        rest = i & 3
+                        i >>= 2
                         s0 = lowest
                         s1 = lowest
                         s2 = lowest
                         s3 = lowest
-                        i = 4
-                        if i > fours:
-                            i = fours
-                        fours -= i
-                        if i:
-                            while i:
-                                x = values[0]
-                                w = ptr32(uint(base) + places[0])
-                                s0 = w[0] * x + s0
-                                s1 = w[1] * x + s1
-                                s2 = w[2] * x + s2
-                                s3 = w[3] * x + s3
-                                x = values[1]
-                                w = ptr32(uint(base) + places[1])
-                                s0 = w[0] * x + s0
-                                s1 = w[1] * x + s1
-                                s2 = w[2] * x + s2
-                                s3 = w[3] * x + s3
-                                x = values[2]
-                                w = ptr32(uint(base) + places[2])
-                                s0 = w[0] * x + s0
-                                s1 = w[1] * x + s1
-                                s2 = w[2] * x + s2
-                                s3 = w[3] * x + s3
-                                x = values[3]
-                                w = ptr32(uint(base) + places[3])
-                                s0 = w[0] * x + s0
-                                s1 = w[1] * x + s1
-                                s2 = w[2] * x + s2
-                                s3 = w[3] * x + s3
-                                values = ptr8(uint(values) + 4)
-                                places = ptr16(uint(places) + 8)
-                                i -= 1
-                        else:
-                            i = rest
-                            rest = 0
-                            while i:
-                                x = values[0]
-                                w = ptr32(uint(base) + places[0])
-                                s0 = w[0] * x + s0
-                                s1 = w[1] * x + s1
-                                s2 = w[2] * x + s2
-                                s3 = w[3] * x + s3
-                                values = ptr8(uint(values) + 1)
-                                places = ptr16(uint(places) + 2)
-                                i -= 1
+                        while i:
+                            x = values[0]
+                            w = ptr32(uint(base) + places[0])
+                            s0 = w[0] * x + s0
+                            s1 = w[1] * x + s1
+                            s2 = w[2] * x + s2
+                            s3 = w[3] * x + s3
+                            x = values[1]
+                            w = ptr32(uint(base) + places[1])
+                            s0 = w[0] * x + s0
+                            s1 = w[1] * x + s1
+                            s2 = w[2] * x + s2
+                            s3 = w[3] * x + s3
+                            x = values[2]
+                            w = ptr32(uint(base) + places[2])
+                            s0 = w[0] * x + s0
+                            s1 = w[1] * x + s1
+                            s2 = w[2] * x + s2
+                            s3 = w[3] * x + s3
+                            x = values[3]
+                            w = ptr32(uint(base) + places[3])
+                            s0 = w[0] * x + s0
+                            s1 = w[1] * x + s1
+                            s2 = w[2] * x + s2
+                            s3 = w[3] * x + s3
+                            values = ptr8(uint(values) + 4)
+                            places = ptr16(uint(places) + 8)
+                            i -= 1
+                        while rest:
+                            x = values[0]
+                            w = ptr32(uint(base) + places[0])
+                            s0 = w[0] * x + s0
+                            s1 = w[1] * x + s1
+                            s2 = w[2] * x + s2
+                            s3 = w[3] * x + s3
+                            values = ptr8(uint(values) + 1)
+                            places = ptr16(uint(places) + 2)
+                            rest -= 1
                         outs[0] = (s0 & 0xFFFF) + outs[0]
                         outs[1] = (s0 >> 16) + outs[1] + 0x8000
                         outs[2] = (s1 & 0xFFFF) + outs[2]
