@@ -78,7 +78,8 @@ def finish(  # noqa: PLR0912, PLR0915 (a call per part would cost more than its 
     With inputs a and weights w as they are stored, of zero points z and v: the sum of (a - z) * (w - v) is
     the sum of a * w, less v * the sum of a, less z * the sum of (w - v), which the row's bias has in it.
     Where nothing below zero counts, negative sums are 0 without a branch, which would go either way too
-    often. s and head come first because viper keeps two variables in registers.
+    often, and four channels are done at a time unless one of them has too large a sum. s and head come first
+    because viper keeps two variables in registers; a product of two others would go over the stack.
     """
     sums = ptr32(uint(tile) + sums_at)
     out = ptr8(uint(arena) + y)
@@ -101,47 +102,104 @@ def finish(  # noqa: PLR0912, PLR0915 (a call per part would cost more than its 
             group = ptr8(uint(group) + p[27])
             unused = (width - n) << 2
             while n:
-                words = ptr32(head)
-                s = words[0] - offset + sums[0]
-                if not signed:
-                    s = ((s >> 31) ^ -1) & s
-                if (s + _TOP) >> 20:
-                    shift = head[5] - _WIDE
-                    if shift >= 0:
-                        s -= _BIAS
-                        bias_low = head[6]
-                        bias_high = head[7]
-                        m_low = head[2]
-                        m_high = head[3]
-                        s = int(wide(s, bias_high, bias_low, m_high, m_low, shift, p[24])) + p[19]
-                        if s < low:
-                            s = low
+                few = n
+                if n > 3 and not signed:
+                    few = 4
+                    words = ptr32(head)
+                    s = words[0]
+                    s = s - offset + sums[0]
+                    s0 = ((s >> 31) ^ -1) & s
+                    s = words[4]
+                    s = s - offset + sums[1]
+                    s1 = ((s >> 31) ^ -1) & s
+                    s = words[8]
+                    s = s - offset + sums[2]
+                    s2 = ((s >> 31) ^ -1) & s
+                    s = words[12]
+                    s = s - offset + sums[3]
+                    s3 = ((s >> 31) ^ -1) & s
+                    if not (s0 | s1 | s2 | s3) >> 19:
+                        s = s0
+                        y = (head[2] * s) >> 10
+                        y = (head[3] * s + y) >> 10
+                        s = head[4] * s + y + words[3]
+                        s >>= head[5]
                         if s > high:
                             s = high
                         out[0] = s
-                        out = ptr8(uint(out) + 1)
-                        sums = ptr32(uint(sums) + 4)
-                        head = ptr16(uint(head) + 16)
-                        n -= 1
-                        continue
-                    s = ((s >> 31) | 1) * _TOP
-                y = (head[2] * s) >> 10
-                y = (head[3] * s + y) >> 10
-                y = head[4] * s + y
-                if signed:
-                    y -= (s >> 31) & away
-                    s = (words[3] + y) >> head[5]
-                    if s < low:
-                        s = low
-                else:
-                    s = (words[3] + y) >> head[5]
-                if s > high:
-                    s = high
-                out[0] = s
-                out = ptr8(uint(out) + 1)
-                sums = ptr32(uint(sums) + 4)
-                head = ptr16(uint(head) + 16)
-                n -= 1
+                        s = s1
+                        y = (head[10] * s) >> 10
+                        y = (head[11] * s + y) >> 10
+                        s = head[12] * s + y + words[7]
+                        s >>= head[13]
+                        if s > high:
+                            s = high
+                        out[1] = s
+                        s = s2
+                        y = (head[18] * s) >> 10
+                        y = (head[19] * s + y) >> 10
+                        s = head[20] * s + y + words[11]
+                        s >>= head[21]
+                        if s > high:
+                            s = high
+                        out[2] = s
+                        s = s3
+                        y = (head[26] * s) >> 10
+                        y = (head[27] * s + y) >> 10
+                        s = head[28] * s + y + words[15]
+                        s >>= head[29]
+                        if s > high:
+                            s = high
+                        out[3] = s
+                        out = ptr8(uint(out) + 4)
+                        sums = ptr32(uint(sums) + 16)
+                        head = ptr16(uint(head) + 64)
+                        n -= 4
+                        few = 0
+                n -= few
+                while few:
+                    words = ptr32(head)
+                    s = words[0]
+                    s = s - offset + sums[0]
+                    if not signed:
+                        s = ((s >> 31) ^ -1) & s
+                    if (s + _TOP) >> 20:
+                        shift = head[5] - _WIDE
+                        if shift >= 0:
+                            s -= _BIAS
+                            bias_low = head[6]
+                            bias_high = head[7]
+                            m_low = head[2]
+                            m_high = head[3]
+                            s = int(wide(s, bias_high, bias_low, m_high, m_low, shift, p[24])) + p[19]
+                            if s < low:
+                                s = low
+                            if s > high:
+                                s = high
+                            out[0] = s
+                            out = ptr8(uint(out) + 1)
+                            sums = ptr32(uint(sums) + 4)
+                            head = ptr16(uint(head) + 16)
+                            few -= 1
+                            continue
+                        s = ((s >> 31) | 1) * _TOP
+                    y = (head[2] * s) >> 10
+                    y = (head[3] * s + y) >> 10
+                    y = head[4] * s + y
+                    if signed:
+                        y -= (s >> 31) & away
+                        s = (words[3] + y) >> head[5]
+                        if s < low:
+                            s = low
+                    else:
+                        s = (words[3] + y) >> head[5]
+                    if s > high:
+                        s = high
+                    out[0] = s
+                    out = ptr8(uint(out) + 1)
+                    sums = ptr32(uint(sums) + 4)
+                    head = ptr16(uint(head) + 16)
+                    few -= 1
             sums = ptr32(uint(sums) + unused)
         out = ptr8(uint(out) + gap)
         positions -= 1

@@ -118,26 +118,30 @@ def accumulate(  # noqa: PLR0912, PLR0915 (a call per part would cost more than 
                         s2 = lowest
                         s3 = lowest
                         while i:
+                            x = places[0]
+                            w = ptr32(uint(base) + x)
                             x = values[0]
-                            w = ptr32(uint(base) + places[0])
                             s0 = w[0] * x + s0
                             s1 = w[1] * x + s1
                             s2 = w[2] * x + s2
                             s3 = w[3] * x + s3
+                            x = places[1]
+                            w = ptr32(uint(base) + x)
                             x = values[1]
-                            w = ptr32(uint(base) + places[1])
                             s0 = w[0] * x + s0
                             s1 = w[1] * x + s1
                             s2 = w[2] * x + s2
                             s3 = w[3] * x + s3
+                            x = places[2]
+                            w = ptr32(uint(base) + x)
                             x = values[2]
-                            w = ptr32(uint(base) + places[2])
                             s0 = w[0] * x + s0
                             s1 = w[1] * x + s1
                             s2 = w[2] * x + s2
                             s3 = w[3] * x + s3
+                            x = places[3]
+                            w = ptr32(uint(base) + x)
                             x = values[3]
-                            w = ptr32(uint(base) + places[3])
                             s0 = w[0] * x + s0
                             s1 = w[1] * x + s1
                             s2 = w[2] * x + s2
@@ -146,8 +150,9 @@ def accumulate(  # noqa: PLR0912, PLR0915 (a call per part would cost more than 
                             places = ptr16(uint(places) + 8)
                             i -= 1
                         while rest:
+                            x = places[0]
+                            w = ptr32(uint(base) + x)
                             x = values[0]
-                            w = ptr32(uint(base) + places[0])
                             s0 = w[0] * x + s0
                             s1 = w[1] * x + s1
                             s2 = w[2] * x + s2

@@ -85,8 +85,9 @@ def accumulate(  # noqa: PLR0915 (a call per part would cost more than its work)
                     values = ptr8(uint(start) + ((width << 3) + 8 + (size << 1) + marks[1]))
                     i = n >> 2
                     while i:
+                        x = places[0]
+                        w = ptr8(uint(base) + x)
                         x = values[0]
-                        w = ptr8(uint(base) + places[0])
                         s0 = w[0] * x + s0
                         s1 = w[1] * x + s1
                         s2 = w[2] * x + s2
@@ -95,8 +96,9 @@ def accumulate(  # noqa: PLR0915 (a call per part would cost more than its work)
                         s5 = w[5] * x + s5
                         s6 = w[6] * x + s6
                         s7 = w[7] * x + s7
+                        x = places[1]
+                        w = ptr8(uint(base) + x)
                         x = values[1]
-                        w = ptr8(uint(base) + places[1])
                         s0 = w[0] * x + s0
                         s1 = w[1] * x + s1
                         s2 = w[2] * x + s2
@@ -105,8 +107,9 @@ def accumulate(  # noqa: PLR0915 (a call per part would cost more than its work)
                         s5 = w[5] * x + s5
                         s6 = w[6] * x + s6
                         s7 = w[7] * x + s7
+                        x = places[2]
+                        w = ptr8(uint(base) + x)
                         x = values[2]
-                        w = ptr8(uint(base) + places[2])
                         s0 = w[0] * x + s0
                         s1 = w[1] * x + s1
                         s2 = w[2] * x + s2
@@ -115,8 +118,9 @@ def accumulate(  # noqa: PLR0915 (a call per part would cost more than its work)
                         s5 = w[5] * x + s5
                         s6 = w[6] * x + s6
                         s7 = w[7] * x + s7
+                        x = places[3]
+                        w = ptr8(uint(base) + x)
                         x = values[3]
-                        w = ptr8(uint(base) + places[3])
                         s0 = w[0] * x + s0
                         s1 = w[1] * x + s1
                         s2 = w[2] * x + s2
@@ -130,8 +134,9 @@ def accumulate(  # noqa: PLR0915 (a call per part would cost more than its work)
                         i -= 1
                     i = n & 3
                     while i:
+                        x = places[0]
+                        w = ptr8(uint(base) + x)
                         x = values[0]
-                        w = ptr8(uint(base) + places[0])
                         s0 = w[0] * x + s0
                         s1 = w[1] * x + s1
                         s2 = w[2] * x + s2
