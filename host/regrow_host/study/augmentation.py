@@ -187,9 +187,9 @@ def finding(outcomes: Outcomes) -> str:
     most = 2 * min(early.values()) > len(several)
     last = round(float(np.mean([each["lost"]["add"][-1] for each in several])))
     return (
-        f"The claim holds on {'most' if most else 'some'} models. Early layers are clearly more sensitive "
-        f"(correlation below -0.3) on so many of {len(several)}, in brackets once sizes are taken into "
-        f"account: {counts}. On average a layer costs {lost['add']} "
+        f"The claim holds on {'most' if most else 'some'} models. Of {len(several)} early layers are "
+        f"clearly more sensitive (correlation below -0.3) on {counts}; in brackets: once sizes are taken "
+        f"into account. On average a layer costs {lost['add']} "
         f"points when scalars are added to it ({last} the last one, where that moves all classes alike), "
         f"{lost['multiply']} when it is multiplied, {lost['flip']} when a bit of each of its weights is "
         "flipped: a scalar adds a constant to every sum of a layer, and an exponent's upper bits make "

@@ -284,7 +284,7 @@ def _all(outcomes: Outcomes) -> Table:
                     f"{pack['bits']:.2f}",
                     f"{pack['pack']:.2f}",
                     f"{pack['drop']:+.2f}",
-                    f"{pack['divergence']:.1g}",
+                    f"{pack['divergence']:.2g}",
                     f"{pack['energy_mj']:.3f}",
                 ]
             )
@@ -320,9 +320,13 @@ def finding(outcomes: Outcomes) -> str:
         text += (
             f"{len(whole)} thresholds are batches of 1: each weight is its own mean, kept to 16 bits in the "
             "bytes of a float32, so the pack is the source again, saves nothing, and no pack can be more "
-            f"accurate than by chance. Log-loss tells packs apart there: that of `auto` is lower on "
-            f"{sum(each > 0 for each in less)} of {len(less)}, by {min(less):+.4f} to {max(less):+.4f}. "
+            "accurate than by chance. "
         )
+        if less:
+            text += (
+                f"Log-loss tells packs apart there: that of `auto` is lower on "
+                f"{sum(each > 0 for each in less)} of {len(less)}, by {min(less):+.4f} to {max(less):+.4f}. "
+            )
     lost = {name: float(np.median([o["packs"][name]["drop"] for o in every])) for name in ("pairs", "auto")}
     return text + (
         f"Half a point allowed, `auto` loses {lost['auto']:.2f} points (median), where batches of 2 lose "

@@ -6,8 +6,11 @@ cache, or the public loader, which fills the cache. A data set without a public 
 
 import csv
 import os
+import sys
+import warnings
 import zipfile
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,7 +51,7 @@ def load(name: str) -> DataSet:
         return _read(path, f"{name}.npz of the cache")
     if name not in LOADERS:
         raise InputError(
-            f"the data set {name} is missing: set REGROW_DATA to a directory with {FILES[name][0]}"
+            f"the data set {name} is missing: {_where(name)}"
             + (f", or give its CSV file: regrow study train MODEL --csv {name}.csv" if name in LABEL else "")
         )
     return _keep(name, _fetch(name), "public loader")
@@ -57,7 +60,9 @@ def load(name: str) -> DataSet:
 def from_csv(name: str, path: Path) -> DataSet:
     """Read a CSV file, split it and keep it in the cache for the experiments. Raises InputError."""
     if name not in LABEL:
-        raise InputError(f"the data set {name} is not read from CSV files, only {' and '.join(LABEL)} are")
+        raise InputError(
+            f"the data set {name} is not read from CSV files, only those of {', '.join(LABEL)} are"
+        )
     try:
         table = _table(path)
     except OSError as error:
@@ -90,17 +95,24 @@ def _read(path: Path, source: str) -> DataSet:
 
 def _fetch(name: str) -> DataSet:
     try:
-        return LOADERS[name]()
+        with redirect_stdout(sys.stderr), warnings.catch_warnings():  # Keras tells on stdout what it fetches
+            warnings.simplefilter("ignore")
+            return LOADERS[name]()
     except ModuleNotFoundError as error:
         raise InputError(
             f'fetching the data set {name} needs the Python package {error.name}: pip install "regrow[study]"'
         ) from None
     except Exception as error:  # what a download raises is up to its library
         reason = " ".join(str(error).split())[:200]
-        raise InputError(
-            f"the data set {name} could not be fetched ({reason}): "
-            f"set REGROW_DATA to a directory with {FILES[name][0]}"
-        ) from None
+        raise InputError(f"the data set {name} could not be fetched ({reason}): {_where(name)}") from None
+
+
+def _where(name: str) -> str:
+    """What to do for a data set that is in no directory."""
+    file, directory = FILES[name][0], os.environ.get("REGROW_DATA")
+    if directory:
+        return f"there is no {file} in {directory}, which REGROW_DATA names: put it there"
+    return f"set REGROW_DATA to a directory with {file}"
 
 
 def _keep(name: str, data: DataSet, source: str) -> DataSet:

@@ -253,9 +253,7 @@ def tables(outcomes: Outcomes) -> list[Table]:
                 "" if numpy_saved is None else f"{numpy_saved:+.0f}",
                 " / ".join(f"{100 * board[which]['left out']:.1f}" for which in SIDES) if board else "",
                 " / ".join(f"{np.median(board[which]['us']) / 1000:.2f}" for which in SIDES) if board else "",
-                f"{board_saved[1]:+.0f} ({board_saved[0]:+.0f} to {board_saved[2]:+.0f})"
-                if board_saved
-                else "",
+                "{1:+d} ({0:+d} to {2:+d})".format(*map(round, board_saved)) if board_saved else "",
             ]
         )
     columns = (

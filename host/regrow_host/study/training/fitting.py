@@ -1,7 +1,9 @@
 """What every training has in common: the schedule, resuming, and the `.tflite` at its end."""
 
-from collections.abc import Callable
-from contextlib import redirect_stdout
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -91,9 +93,23 @@ class Epochs(keras.callbacks.Callback):  # type: ignore[misc]
         self.bar.update(self.task, completed=epoch + 1, description=f"training, {reached:.1f} % right")
 
 
+@contextmanager
+def _without_logs() -> Iterator[None]:
+    """Hold back what TensorFlow's C++ code logs on stderr; what fails it raises."""
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with Path(os.devnull).open("wb") as nothing:
+        os.dup2(nothing.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
 def to_tflite(model: keras.Model) -> bytes:
     """The float32 `.tflite` of the model for one sample."""
     single = keras.Input(model.input_shape[1:], batch_size=1)
     outputs = model(single, training=False)
-    with redirect_stdout(StringIO()):  # Keras tells there what it exports
+    with redirect_stdout(StringIO()), _without_logs():  # Keras tells on stdout what it exports
         return bytes(tf.lite.TFLiteConverter.from_keras_model(keras.Model(single, outputs)).convert())

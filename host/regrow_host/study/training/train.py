@@ -1,6 +1,7 @@
 """Train a model of the study into the cache, by its script."""
 
 import importlib
+import os
 from pathlib import Path
 
 from regrow.errors import InputError
@@ -42,7 +43,15 @@ def train(name: str, csv: Path | None = None) -> float:
             f'training needs the Python package {error.name}: pip install "regrow[study]"'
         ) from None
     keras.utils.set_random_seed(0)
-    model = getattr(script, function)(data, cache.folder("training") / name)
+    backup = cache.folder("training") / name
+    try:
+        model = getattr(script, function)(data, backup)
+    except OSError as error:  # HDF5 gives the number alone
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise InputError(
+            f"cannot keep the training's epochs in {backup} ({reason}): make room, or remove the folder to "
+            "begin anew"
+        ) from None
     tflite = fitting.to_tflite(model)
     outputs = Runner(tflite)(spec.prepare(data.x_test))
     accuracy = 100 * float((outputs.argmax(1) == data.y_test).mean())
