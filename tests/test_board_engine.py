@@ -495,6 +495,52 @@ def test_sparse_sums_of_one_position_stay_within_32_bits(weight_zero: int) -> No
             assert arena[terms + channel] == wanted(acc, channel, 7, 7, True), (terms, channel)
 
 
+@pytest.mark.parametrize("weight_zero", [0, -128, 127])
+def test_scattered_sums_stay_within_32_bits(weight_zero: int) -> None:
+    """Two tiles of inputs, and sums that take the longest steps; the products left out are counted."""
+    layout = viper32.load(BOARD / "regrow" / "layouts" / "scatter.py")
+    start, accumulate = kernel("scatter", "start"), kernel("scatter", "accumulate")
+    often = 32 if weight_zero else 64
+    rng = np.random.default_rng(6)
+    drawn, rare = rng.integers(-128, 128, (40, 30)), rng.integers(-128, 128, (300, 5))
+    few = np.where(rng.random((40, 30)) < 0.3, drawn, weight_zero)
+    for x, levels, times in (
+        (rng.integers(0, 256, 30) * (rng.random(30) < 0.5), few, 1),
+        (np.array([255, 0, 1, 0, 255]), np.where(rng.random((300, 5)) < 0.01, rare, weight_zero), 1),
+        (np.full(256, 255), np.full((1, 256), 127 if weight_zero < 0 else -128), often),
+    ):
+        channels, terms = levels.shape
+        size = 8 + terms * (2 + 16 * (3 * channels // 8 + 1)) & -4
+        work = bytearray(size + 4 + 4 * channels)
+        p = array("i", (0, 0, *[1] * 5, channels, *[0] * 19, size, size, 0, 0))
+        start(work, p)
+        arena = x.astype(np.uint8).tobytes()
+        for first, last in ((0, terms // 3), (terms // 3, terms)):
+            places, passed = np.zeros(terms, np.uint16), np.zeros(terms, np.uint16)
+            for writes in (0, 1):
+                for channel, row in enumerate(levels):
+                    stored = (row + 128).astype(np.uint8).tobytes()
+                    layout.put(
+                        stored, first, last, 128 + weight_zero, channel + 1, places, passed, work, writes
+                    )
+                if not writes:
+                    work[:2] = (last - first).to_bytes(2, "little")
+                    end = 2
+                    for i in range(first, last):
+                        work[end] = -(-int(places[i]) // 8)
+                        places[i], passed[i], end = end + 2, 0, end + 2 + 16 * work[end]
+                    assert end <= size
+                    layout.blank(work, last - first)
+            layout.seal(work, last - first)
+            for _ in range(times):
+                p[22] = first
+                accumulate(work, work, arena, p)
+        sums = np.frombuffer(work[size:], np.int32)
+        assert sums[0] == 0
+        assert np.array_equal(sums[1:] - BIAS, times * (levels - weight_zero) @ x)
+        assert p[29] == (levels != weight_zero)[:, x == 0].sum()
+
+
 def pixel_sums(form: str, x: Array, levels: Array, steps: tuple[int, int], batch: int = 1) -> Array:
     """(rows, columns, 1 + channels) of a SAME convolution by lists of pixels: of inputs, and of products.
 

@@ -6,7 +6,7 @@ All tiles come before the heads of the channels, so that their sums are finished
 import micropython
 from micropython import const
 
-from .layer import finish
+from .once import finish_all
 
 _BIAS = const(0x20000000)
 
@@ -19,19 +19,7 @@ def run(p, arena, work, file):
         file.readinto(work, size)
         accumulate(0, arena, work, p)
         left -= 1
-    left = p[7]
-    sums = p[28]
-    out = p[1]
-    count = size >> 4
-    while left:
-        if count > left:
-            count = left
-        file.readinto(work, count << 4)
-        finish(0, work, work, arena, p, sums, out, 1, count, count)
-        sums += count << 2
-        out += count
-        left -= count
-    return p[29]
+    return finish_all(p, arena, work, file)
 
 
 @micropython.viper

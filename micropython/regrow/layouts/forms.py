@@ -6,6 +6,7 @@ eights  per group of eight channels their heads, then term by term the eight wei
 lanes   the same for weights of 4 bits, with the eight in 4 bytes; each has the lowest level taken off
 pixels8, pixels4: see pixels.py
 sparse, single: see sparse.py
+scatter: see scatter.py
 """
 
 from array import array
@@ -31,6 +32,8 @@ _EIGHTS = const(39)
 _LANES = const(23)
 _SPARSE = const(60)
 _START = const(300)  # to start a block of a sparse row
+_SCATTER = const(45)  # where half of the inputs are 0
+_INPUT = const(160)  # to start an input
 _LISTED = const(20)  # of eights where one list of inputs serves all channels, and half of them are 0
 _READ = const(14)  # besides, where a weight serves once: to read it
 _UNPACKED = const(4)  # positions that pay for unpacking
@@ -103,7 +106,16 @@ def choose(space, lines, zero):
         best, cost = Rows(space, zero), _ROWS
     read = _READ if space.positions == 1 else 0
     dense_cost = (cost + read) * best.groups * best.width * space.length
-    if (_SPARSE + read) * words[3] + _START * blocks * space.channels < dense_cost:
+    sparse_cost = (_SPARSE + read) * words[3] + _START * blocks * space.channels
+    if space.lists and space.positions == 1:
+        pairs = space.channels * space.terms - words[4] + 4 * space.terms
+        if (_SCATTER + read) * pairs + _INPUT * space.terms < min(sparse_cost, dense_cost):
+            from .scatter import Scatter
+
+            found = Scatter(space, lines, zero, words)
+            if found.fits():
+                best, dense_cost = found, 0
+    if sparse_cost < dense_cost:
         best = sparse(space, lines, zero, longest, words) or best
     best.share()
     return best

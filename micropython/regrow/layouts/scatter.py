@@ -1,0 +1,171 @@
+"""The form of weights that are mostly zero where inputs often are, too: input by input.
+
+An input has u8 steps, u8 pairs in them that are no weight's first, then 8 pairs a step: 128 + weight, and how
+many bytes its sum stands behind that of the pair before. The zero point is taken off. What is then beyond
+-128 .. 127 takes two pairs or three, what stands too far behind takes more with weights of 0, and the last
+step ends with such. In the record: tiles of one size, u16 inputs and the inputs, then the heads of all
+channels, with BIAS once.
+"""
+
+from array import array
+
+import micropython
+from micropython import const
+
+from .forms import Form
+from .sparse import write_heads
+
+_LONGEST = const(2 + 16 * 255)  # bytes of an input
+_MOST_PASSES = const(16)  # over all weights, to write them
+_MOST_ROOM = const(65532)
+
+
+class Scatter(Form):
+    kernel = "scatter"
+    width = 1
+    size = 0
+
+    def __init__(self, space, lines, zero, words):
+        super().__init__(space, 0)  # heads have the zero point
+        self._lines = lines
+        self._zero = zero
+        self.skipped = words[4]
+
+    def fits(self):
+        """Count the pairs of every input, and settle which inputs each tile has."""
+        space = self.space
+        room = min(_MOST_ROOM, space.room - 4 * space.channels - 8 & -4)
+        self._last = array("H", bytes(2 * space.terms))
+        self._places = array("H", self._last)
+        self._each_channel(0, space.terms, bytearray(1))
+        self._counts = []
+        most, end, count = 16, 2, 0
+        for pairs in self._places:
+            size = _bytes(pairs)
+            if size > min(_LONGEST, room - 2):
+                return False
+            if end + size > room:
+                self._counts.append(count)
+                end, count = 2, 0
+            end += size
+            count += 1
+            most = max(most, end)
+        self._counts.append(count)
+        self.tile = len(self._counts)
+        self.tile_bytes = self.size = most + 3 & -4
+        return self.tile <= _MOST_PASSES
+
+    def share(self):
+        self.batch = 0
+
+    def write(self, out, lines):
+        tile = bytearray(self.size)
+        places = self._places
+        first = 0
+        for count in self._counts:
+            last = first + count
+            tile[:2] = bytes(array("H", (count,)))
+            end = 2
+            for i in range(first, last):
+                size = _bytes(places[i])
+                tile[end] = size >> 4
+                places[i] = end + 2
+                end += size
+            blank(tile, count)
+            self._each_channel(first, last, tile)
+            seal(tile, count)
+            out.write(tile)
+            first = last
+        lines.weights.rewind()
+        write_heads(out, lines, self.space.channels)
+
+    def _each_channel(self, first, last, tile):
+        lines = self._lines
+        lines.weights.rewind()
+        for i in range(first, last):
+            self._last[i] = 0
+        for channel in range(self.space.channels):
+            lines.read()
+            put(
+                lines.levels,
+                first,
+                last,
+                self._zero,
+                channel + 1,
+                self._places,
+                self._last,
+                tile,
+                len(tile) > 1,
+            )
+
+
+def _bytes(pairs):
+    return 2 + (pairs + 7 >> 3 << 4)
+
+
+@micropython.viper
+def put(
+    levels: ptr8, i: int, end: int, zero: int, slot: int, places: ptr16, last: ptr16, tile: ptr8, writes: int
+):
+    """Add the pairs of a channel to those of its inputs: only their count if it does not write."""
+    while i < end:
+        w = levels[i] - zero
+        if w:
+            at = places[i]
+            gap = slot - last[i]
+            last[i] = slot
+            while w:
+                v = w
+                if v > 127:
+                    v = 127
+                if v < -128:
+                    v = -128
+                step = gap
+                if gap > 63:
+                    step = 63
+                    v = 0
+                gap -= step
+                w -= v
+                if writes:
+                    tile[at] = v + 128
+                    tile[at + 1] = step << 2
+                    at += 2
+                else:
+                    at += 1
+            places[i] = at
+        i += 1
+
+
+@micropython.viper
+def blank(tile: ptr8, inputs: int):
+    """Weights of 0 into all pairs."""
+    tile = ptr8(uint(tile) + 2)
+    while inputs:
+        n = tile[0] << 3
+        tile = ptr8(uint(tile) + 2)
+        while n:
+            tile[0] = 128
+            tile[1] = 0
+            tile = ptr8(uint(tile) + 2)
+            n -= 1
+        inputs -= 1
+
+
+@micropython.viper
+def seal(tile: ptr8, inputs: int):
+    """Note with each input how many of its pairs are no weight's first."""
+    tile = ptr8(uint(tile) + 2)
+    while inputs:
+        head = tile
+        n = tile[0] << 3
+        more = 0
+        while n:
+            tile = ptr8(uint(tile) + 2)
+            if tile[0] == 128 or tile[1] == 0:
+                more += 1
+            n -= 1
+        if more > 255:
+            more = 255
+        head[1] = more
+        tile = ptr8(uint(tile) + 2)
+        inputs -= 1
