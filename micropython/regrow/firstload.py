@@ -5,7 +5,6 @@ import sys
 from . import leave, unload
 
 _PACKAGE = __name__[: __name__.rfind(".")]
-_MACHINE_CODE = (("codecs.grid", "codecs.gridkernel"), ("layouts.conv", "layouts.forms"))
 
 
 def write(path, trust, before):
@@ -15,19 +14,24 @@ def write(path, trust, before):
     """
     parts = None
     try:
-        _keep(("parts", "install"))
+        _keep(("parts", "install", "layouts.conv"))  # few packs have no convolution
         parts, target = _open(path, trust)
         leave(before, "firstload", "parts", "reader")
         if parts:
-            coming = _needs(parts)
-            leave(before, "firstload", "parts", "reader")
+            codecs = parts.codecs()
+            _keep(codecs)
+            for codec in codecs:
+                __import__(f"{_PACKAGE}.{codec}")
+            stay = set(sys.modules)
+            coming, table, halves = _needs(parts)
+            leave(stay)
             _keep(coming)
-            for user, module in _MACHINE_CODE:  # some ports keep a record of it
-                if user in coming:
-                    __import__(f"{_PACKAGE}.{module}")
+            scratch = _scratch(table, halves)
+            if "layouts.conv" in coming:
+                __import__(f"{_PACKAGE}.layouts.forms")  # some ports keep a record of machine code
             from .install import install
 
-            install(parts, target)
+            install(parts, target, scratch)
     finally:
         if parts:
             parts.close()
@@ -46,6 +50,15 @@ def _needs(parts):
     from .plan import needs
 
     return needs(parts)
+
+
+def _scratch(table, halves):
+    """Long pieces of the heap for all decoders, while there are some."""
+    from .weights import Scratch
+
+    scratch = Scratch()
+    scratch.plan(table, halves)
+    return scratch
 
 
 def _keep(modules):

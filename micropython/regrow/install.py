@@ -22,7 +22,7 @@ from micropython import const
 from . import unload
 from .errors import CapacityError, PackError
 from .graph import Graph
-from .weights import Scratch, Weights
+from .weights import Weights
 
 _PACKAGE = __name__[: __name__.rfind(".")]
 _WORDS = const(33)
@@ -59,11 +59,11 @@ class Output:
     `kernel`: the file in kernels/ that runs the op, its family's unless a layout chooses another.
     """
 
-    def __init__(self, file, parts, reader):
+    def __init__(self, file, parts, reader, scratch):
         self._file = file
         self._parts = parts
         self._reader = reader
-        self._decoding = Scratch()
+        self._scratch = scratch
         self._digest = sha256()
         self._params = array("i", bytes(4 * _WORDS))
         self.kernels = []
@@ -94,16 +94,15 @@ class Output:
 
     def weights(self, tensor):
         """The weights of a tensor; PackError unless they are as many levels as it has."""
-        weights = Weights(self._parts.weights(tensor.place), self._decoding)
+        weights = Weights(self._parts.weights(tensor.place), self._scratch)
         if weights.count != tensor.count or weights.dtype:
             raise PackError(
                 f"weights {tensor.place} are {weights.count} of dtype {weights.dtype}, "
                 f"but the graph needs {tensor.count} levels"
             )
-        for each in ("codecs.gridmodel", "rice"):  # they have read what they read
-            name = f"{_PACKAGE}.{each}"
-            if name in sys.modules:
-                unload(name)
+        name = f"{_PACKAGE}.codecs.gridmodel"
+        if name in sys.modules:
+            unload(name)  # it has read what it reads
         return weights
 
     def constant(self, tensor):
@@ -112,23 +111,25 @@ class Output:
         return self._reader
 
     def integers(self, tensor):
-        """The values of an int32 constant, array('i')."""
-        reader = self.constant(tensor)
+        """Yields the values of an int32 constant."""
+        reader = self.constant(tensor).twin()
         if not tensor.coded:
-            values = array("i", bytes(tensor.size))
-            reader.readinto(values, tensor.size)
-            return values
+            for _ in range(tensor.count):
+                yield reader.i32()
+            return
         from .rice import read
 
         shift = reader.u8()
-        shifts = read(reader, tensor.count) if shift & 0x80 else None
-        values = read(reader, tensor.count)
-        for i in range(tensor.count):
-            left = (shift & 0x7F) + (shifts[i] if shifts else 0)
-            if not 0 <= left <= 31 or not -0x80000000 <= values[i] << left <= 0x7FFFFFFF:
+        shifts = None
+        if shift & 0x80:
+            shifts = read(reader.twin(), tensor.count)
+            for _ in read(reader, tensor.count):
+                pass  # the values are behind
+        for value in read(reader, tensor.count):
+            left = (shift & 0x7F) + (next(shifts) if shifts else 0)
+            if not 0 <= left <= 31 or not -0x80000000 <= value << left <= 0x7FFFFFFF:
                 raise PackError("a coded constant of the graph is out of range")
-            values[i] <<= left
-        return values
+            yield value << left
 
     def close(self, pack_id, memory, description):
         """Write the description and, at the front, the head."""
@@ -141,8 +142,10 @@ class Output:
         self._file.flush()
 
 
-def install(parts, path):
+def install(parts, path, scratch):
     """Write the resident form of the pack with those parts to `path`; it is there whole or not at all.
+
+    `scratch`: for all decoders, see `plan.needs`.
 
     Raises PackError for a network that breaks the format or has an op that no kernel runs, CapacityError if
     heap or storage are too small.
@@ -150,7 +153,7 @@ def install(parts, path):
     fresh = path + ".new"
     try:
         with open(fresh, "wb") as file:
-            _write(parts, file)
+            _write(parts, file, scratch)
         _replace(fresh, path)
     except OSError as error:
         _remove(fresh)
@@ -160,11 +163,11 @@ def install(parts, path):
         raise
 
 
-def _write(parts, file):
+def _write(parts, file, scratch):
     reader = parts.graph()
     graph = Graph(reader)
     memory, stretches = _plan(graph)
-    out = Output(file, parts, reader)
+    out = Output(file, parts, reader, scratch)
     file.write(bytes(_HEAD))
     chain = []
     for n, op in enumerate(graph.ops()):

@@ -1,6 +1,9 @@
 """Scales by channel in 1024ths of an octave (docs/pack-format.md, "Weights part", scale form 3)."""
 
+from array import array
+
 from .errors import PackError
+from .rice import read
 
 # fmt: off
 _COARSE = (
@@ -24,23 +27,23 @@ class Octaves:
     common = None
 
     def __init__(self, reader, channels):
-        from .rice import read  # the installer gives its heap back
-
-        shift = reader.u8()
-        base = reader.i32()
-        self._exponents = read(reader, channels)
-        for c in range(channels):
-            exponent = base + (self._exponents[c] << shift)
-            if shift > 10 or not -129024 <= exponent <= 131071:
+        self._shift = reader.u8()
+        self._base = reader.i32()
+        wide = 0
+        for step in read(reader.twin(), channels):
+            if self._shift > 10 or not -129024 <= self._base + (step << self._shift) <= 131071:
                 raise PackError("a weights part has a scale out of range")
-            self._exponents[c] = exponent
+            wide |= step + 0x8000 >> 16
+        self._steps = array("i" if wide else "h", bytes((4 if wide else 2) * channels))
+        for c, step in enumerate(read(reader, channels)):
+            self._steps[c] = step
 
     def __len__(self):
-        return len(self._exponents)
+        return len(self._steps)
 
     def __getitem__(self, channel):
-        if not 0 <= channel < len(self._exponents):
+        if not 0 <= channel < len(self._steps):
             raise IndexError(channel)
-        exponent = self._exponents[channel]
+        exponent = self._base + (self._steps[channel] << self._shift)
         coarse = _COARSE[exponent >> 5 & 31]
         return ((exponent >> 10) + 126 << 23) + coarse + (coarse * _FINE[exponent & 31] >> 23)

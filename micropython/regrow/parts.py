@@ -11,6 +11,7 @@ _USE_EXECUTOR = const(2)
 _ROLE_GRAPH = const(1)
 _ROLE_WEIGHTS = const(3)
 _GRAPH = const(-1)
+_CODECS = ("codecs.raw", "codecs.central", "codecs.grid")  # by number
 
 
 def open_parts(path, trust):
@@ -70,8 +71,13 @@ class Parts:
         return Reader(self._weights, self._offsets[i], self._sizes[i])
 
     def codecs(self):
-        """The numbers of the codecs of all weights."""
-        return {self.weights(number).u8() for number in self._numbers if number != _GRAPH}
+        """The modules of the codecs of all weights, known and unknown."""
+        codecs = {self.weights(number).u8() for number in self.numbers()}
+        return tuple([_CODECS[codec] for codec in codecs if codec < len(_CODECS)])
+
+    def numbers(self):
+        """Those of all weights parts."""
+        return [number for number in self._numbers if number != _GRAPH]
 
     def close(self):
         for file in (self._graph, self._weights):

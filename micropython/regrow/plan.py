@@ -7,15 +7,19 @@ from micropython import const
 from .errors import PackError
 from .graph import ACTIVATION, VARIABLE, Graph
 from .install import FAMILIES
+from .weights import Scratch, Weights
 
 _ALIGNMENT = const(8)
 _NEVER = const(-2)
-_CODECS = ("raw", "central", "grid")
 
 
 def needs(parts):
-    """The modules of codecs and layouts that the pack with those parts takes, in a set."""
-    modules = {f"codecs.{_CODECS[codec]}" for codec in parts.codecs() if codec < len(_CODECS)}
+    """The modules of layouts that the pack with those parts takes, in a set, and what its decoders need of a
+    Scratch: the bytes of the table and how many halves."""
+    modules = set()
+    scratch = Scratch()
+    for number in parts.numbers():
+        Weights(parts.weights(number), scratch)
     graph = Graph(parts.graph())
     for op in graph.bare():
         if op.code in FAMILIES:
@@ -23,7 +27,7 @@ def needs(parts):
     for number in range(len(graph)):
         if _is_band(graph.tensor(number)):
             modules.add("layouts.bands")
-    return modules
+    return modules, len(scratch.table), len(scratch.halves)
 
 
 def plan(graph, least):

@@ -30,6 +30,12 @@ class Reader:
             raise PackError(f"position {position} is outside of the {self._size} bytes there are")
         self.position = position
 
+    def twin(self):
+        """Another reader of the same part, at the same place."""
+        twin = Reader(self._file, self._offset, self._size)
+        twin.position = self.position
+        return twin
+
     def skip(self, count):
         self._claim(count)
         self.position += count

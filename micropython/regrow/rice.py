@@ -1,18 +1,15 @@
 """Rice codes of a list of integers (docs/pack-format.md, "Integers")."""
 
-from array import array
-
 from .errors import PackError
 
 
 def read(reader, count):
-    """The next `count` integers, as array('i'), each of at most 29 bits and a sign."""
+    """Yields the next `count` integers, each of at most 29 bits and a sign, from a reader of its own."""
     k = reader.u8()
     if k > 24 or count > 8 * reader.left:
         raise PackError(f"Rice codes of {count} values with parameter {k} are out of range")
-    values = array("i", range(count))  # of bytes it would be made by way of as many more
     bits = held = 0
-    for i in range(count):
+    for _ in range(count):
         high = 0
         need = k
         while True:
@@ -38,5 +35,4 @@ def read(reader, count):
             bits >>= 1
             held -= 1
         value |= high << need
-        values[i] = -(value >> 1) - 1 if value & 1 else value >> 1
-    return values
+        yield -(value >> 1) - 1 if value & 1 else value >> 1

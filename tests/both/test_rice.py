@@ -21,7 +21,7 @@ def codes(values, k):
 
 def check_list(values, k):
     source = reader(codes(values, k) + b"\x77")
-    assert list(rice.read(source, len(values))) == values
+    assert read(source, len(values)) == values
     assert source.left == 1
 
 
@@ -32,13 +32,17 @@ def test_rice():
         check_list([(1 << 29) - 1, -(1 << 29), 0, 7, -8, 1 << 28], k)
 
 
+def read(source, count):
+    return list(rice.read(source, count))
+
+
 def test_rice_refuses():
     data = codes([5, -300, 70000], 3)
     for end in range(1, len(data)):
-        assert raises(PackError, rice.read, reader(data[:end]), 3), end
-    assert raises(PackError, rice.read, reader(b"\x19" + data[1:]), 3)
-    assert raises(PackError, rice.read, reader(b"\x00\x00\x00"), 17)
-    assert raises(PackError, rice.read, reader(b"\x00\x00\x00"), 1 << 30)
+        assert raises(PackError, read, reader(data[:end]), 3), end
+    assert raises(PackError, read, reader(b"\x19" + data[1:]), 3)
+    assert raises(PackError, read, reader(b"\x00\x00\x00"), 17)
+    assert raises(PackError, read, reader(b"\x00\x00\x00"), 1 << 30)
 
 
 def octaves(shift, base, offsets):

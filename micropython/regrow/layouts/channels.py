@@ -103,9 +103,9 @@ class Rows:
         self._out.write(self._levels)
 
     def head(self, channel):
-        """The four words of the head of a channel, whose weights are in `levels`."""
+        """The four words of the head of a channel, whose weights are in `levels`; once for each, in order."""
         m, shift = self._multiplier(channel)
-        bias = self._biases[channel] if self._biases else 0
+        bias = next(self._biases) if self._biases else 0
         if abs(bias) + self._bound >> 31:
             raise PackError("an op of the graph has a bias that overflows its sums")
         folded = -(self._x.zero_point + 128) * (sum(self.levels) - len(self.levels) * self._zero)
