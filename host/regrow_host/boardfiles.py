@@ -14,6 +14,7 @@ from regrow.errors import RegrowError
 
 from regrow_host import console
 from regrow_host.sentences import Sentences
+from regrow_host.shortnames import ShortNames
 
 BOARDS = {
     "xtensawin": "ESP32, ESP32-S2, ESP32-S3",
@@ -73,8 +74,8 @@ def modules() -> list[Path]:
 
 
 def build(target: Path, architecture: str) -> list[Path]:
-    """Compile the package into `target`/regrow; the files written. Line numbers are left out (-O3), and what
-    errors say stands in a file of its own.
+    """Compile the package into `target`/regrow; the files written. Line numbers are left out (-O3), arguments
+    and private attributes have short names, and what errors say stands in a file of its own.
 
     Raises RegrowError where the compiler fails.
     """
@@ -82,6 +83,7 @@ def build(target: Path, architecture: str) -> list[Path]:
         raise RegrowError(f"there is no architecture {architecture}; take one of {', '.join(ARCHITECTURES)}")
     files = []
     sentences = Sentences()
+    names = ShortNames(path.read_text() for path in modules())
     with tempfile.NamedTemporaryFile("w", suffix=".py") as edited:
         for path in modules():
             name = path.relative_to(source())
@@ -89,7 +91,7 @@ def build(target: Path, architecture: str) -> list[Path]:
             module = ".".join(name.with_suffix("").parts).removesuffix(".__init__")
             edited.seek(0)
             edited.truncate()
-            edited.write(sentences.taken_from(path.read_text()))
+            edited.write(sentences.taken_from(names.taken_in(path.read_text())))
             edited.flush()
             compile_file(Path(edited.name), module, files[-1], architecture)  # a name that boards have anyway
     files.append(target / "regrow" / SENTENCES)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ast
-from itertools import accumulate
+
+from regrow_host.sourcecode import edited, span
 
 SHORTEST = 20
 """Characters of a text that is worth taking out."""
@@ -25,16 +26,16 @@ class Sentences:
             node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module == "errors"
         ]
         errors = {alias.name for node in imports for alias in node.names}
-        edits: list[tuple[ast.expr | ast.stmt, str]] = [
-            (text, self._say(text))
+        edits = [
+            (*span(source, text), self._say(text))
             for node in ast.walk(tree)
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in errors
             for argument in node.args
             for text in _texts(argument)
         ]
         if edits:
-            edits += [(node, f"{ast.unparse(node)}, say") for node in imports]
-        return _edited(source, edits)
+            edits += [(*span(source, node), f"{ast.unparse(node)}, say") for node in imports]
+        return edited(source, edits)
 
     def _say(self, node: ast.Constant | ast.JoinedStr) -> str:
         pieces = node.values if isinstance(node, ast.JoinedStr) else [node]
@@ -61,14 +62,3 @@ def _template(piece: ast.expr) -> str:
         return "{" + ("" if piece.conversion < 0 else "!" + chr(piece.conversion)) + "}"
     assert isinstance(piece, ast.Constant)
     return str(piece.value).replace("{", "{{").replace("}", "}}")
-
-
-def _edited(source: str, edits: list[tuple[ast.expr | ast.stmt, str]]) -> str:
-    """The source with other text in the place of some nodes."""
-    starts = [0, 0, *accumulate(len(line) for line in source.splitlines(keepends=True))]
-    for node, text in sorted(edits, key=lambda edit: (edit[0].lineno, edit[0].col_offset), reverse=True):
-        assert node.end_lineno is not None
-        assert node.end_col_offset is not None
-        start = starts[node.lineno] + node.col_offset
-        source = source[:start] + text + source[starts[node.end_lineno] + node.end_col_offset :]
-    return source

@@ -21,12 +21,12 @@ class Executor:
 
     def __init__(self, file, about, memory):
         self.file = file
-        self._ops = about["ops"]
+        self.ops = about["ops"]
         self.memory = memory
         view = memoryview(memory)
         self._views = [view[place:] for place in about["views"]]
         self._params = array("i", bytes(4 * _WORDS))
-        self._kernels = [_kernel(name) for name in about["kernels"]]
+        self.kernels = [_kernel(name) for name in about["kernels"]]
         for place, count, value in about["variables"]:
             fill(self.memory, place, count, value)
 
@@ -35,13 +35,13 @@ class Executor:
         file = self.file
         p = self._params
         file.seek(_FIRST)
-        for _ in range(self._ops):
+        for _ in range(self.ops):
             file.readinto(p, 4 * _WORDS)
             again = p[_AGAIN]
             if again:  # an op that runs band by band reads the same for each of them
                 place = file.tell()
                 file.seek(again)
-            self._kernels[p[_WORDS - 2]](p, self.memory, self._views[p[_WORDS - 1]], file)
+            self.kernels[p[_WORDS - 2]](p, self.memory, self._views[p[_WORDS - 1]], file)
             if again:
                 file.seek(place)
 

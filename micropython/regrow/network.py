@@ -33,7 +33,7 @@ class Network:
     def __init__(self, file, memory):
         """`file`: as `resident.open_resident` gives it; `memory`: a bytearray of the size it names."""
         about = json.load(file)
-        self._executor = Executor(file, about, memory)
+        self.executor = Executor(file, about, memory)
         self.name = about["name"]
         self.version = about["version"]
         self.inputs = [TensorInfo(*each) for each in about["inputs"]]
@@ -53,14 +53,14 @@ class Network:
         taken = _several(y, self._taken)
         _check(given, self.inputs, "input")
         _check(taken, self.outputs, "output")
-        memory = self._executor.memory
+        memory = self.executor.memory
         for i in range(len(given)):
             info = self.inputs[i]
             if isinstance(given[i][0], float):
                 _quantize(given[i], memory, info)
             else:
                 flip(given[i], 0, memory, info.place, info.size * info.item, info.sign)
-        self._executor.run()
+        self.executor.run()
         for i in range(len(taken)):
             info = self.outputs[i]
             if isinstance(taken[i][0], float):

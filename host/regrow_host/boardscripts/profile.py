@@ -36,11 +36,11 @@ class Costs:
 
 def main(pack, inputs):
     network = regrow.load(pack)
-    executor = network._executor
-    costs = Costs(executor._ops)
+    executor = network.executor
+    costs = Costs(executor.ops)
     x = [bytearray(info.size * info.item) for info in network.inputs]
     y = [bytearray(info.size * info.item) for info in network.outputs]
-    executor._kernels = [costs.of(kernel) for kernel in executor._kernels]
+    executor.kernels = [costs.of(kernel) for kernel in executor.kernels]
     total = predict(network, x, y, inputs, costs)
     return {
         "us": total,
