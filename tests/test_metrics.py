@@ -88,3 +88,49 @@ def test_no_difference_on_few_samples_proves_little() -> None:
     same = metrics.compare("top1", np.ones(20), np.ones(20), np.zeros(20))
     assert same.drop == 0
     assert same.high > 5
+
+
+def test_an_interval_is_wider_where_it_holds_for_more_packs() -> None:
+    hits, fewer = np.ones(300), np.r_[np.zeros(9), np.ones(291)]
+    noise = RANDOM.normal(size=300)
+    for metric, source, pack in (
+        ("top1", hits, fewer),
+        ("auc", noise, noise + 0.3 * RANDOM.normal(size=300)),
+    ):
+        y = np.arange(300) % 2
+        one, three = (metrics.compare(metric, source, pack, y, looks) for looks in (1, 3))
+        assert three.low < one.low < one.high < three.high
+        assert three.drop == one.drop
+
+
+@pytest.mark.parametrize("sureness", [0.05, 1.0, 3.0])
+def test_what_is_expected_comes_true_however_sure_the_source_is(sureness: float) -> None:
+    """Labels are drawn by the softmax of logits, which the source gives `sureness` times as large."""
+    logits = 1.5 * RANDOM.normal(size=(20_000, 5))
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    y = (p.cumsum(axis=1) < RANDOM.random((20_000, 1))).sum(axis=1).clip(max=4)
+    pack = logits + 0.5 * RANDOM.normal(size=logits.shape)
+    by = metrics.temperature(sureness * logits[:400], y[:400])
+    expected = metrics.regret(1, sureness * logits, pack, by)
+    hits = 100 * ((logits.argmax(axis=1) == y).mean() - (pack.argmax(axis=1) == y).mean())
+    assert expected == pytest.approx(hits, rel=0.25)
+    assert sureness != 1.0 or by == 1.0
+
+
+def test_a_count_clearly_worse_than_what_is_expected_is_believed() -> None:
+    figures = {"metric": "top1", "samples": 1000, "source": 0.9, "pack": 0.88, "drop": 2.0, "high": 3.0}
+    assert metrics.Comparison(**figures, low=-0.1, expected=0.4).likely == 0.4
+    assert metrics.Comparison(**figures, low=1.2, expected=0.4).likely == 1.2
+
+
+def test_a_smooth_auc_is_nearly_the_auc_and_its_drop_varies_less() -> None:
+    counted, smooth = [], []
+    for _ in range(100):
+        y = np.arange(80) % 2
+        scores = np.exp(RANDOM.normal(size=80) + 1.5 * y)
+        other = scores * np.exp(RANDOM.normal(size=80) * 0.05)
+        assert metrics.smooth_auc(scores, y) == pytest.approx(metrics.auc(scores, y), abs=0.03)
+        counted.append(metrics.auc(scores, y) - metrics.auc(other, y))
+        smooth.append(metrics.smooth_auc(scores, y) - metrics.smooth_auc(other, y))
+    assert np.std(smooth) < 0.7 * np.std(counted)
+    assert metrics.smooth_auc(np.zeros(4), np.array([0, 1, 0, 1])) == pytest.approx(0.5)

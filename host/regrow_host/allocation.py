@@ -55,7 +55,7 @@ class Allocation:
         """
         work = self._prepare(every_codec)
         least, _ = search.damages(list(self._rated.values()))
-        allowed = self._allowed = work.bench.expectable[0]
+        allowed = self._allowed = work.bench.allowed[0]
         try:
             self._search(allowed)
         except KeyboardInterrupt:

@@ -19,6 +19,8 @@ from regrow_host.metrics import Comparison
 from regrow_host.options import Floats, Layer, Option
 from regrow_host.runner import Runner
 
+MARGIN = 0.25
+"""Of the drop that is allowed: what compression may add to that of int8, if this leaves it less."""
 HEAVY = 2e8
 """Multiplications in a pass of all calibration samples."""
 RANGE_INPUTS = 256
@@ -54,45 +56,27 @@ class Bench:
         self.networks = networks
         self._reference = reference
         self._source = judge.outputs(Runner(source))
-        # Where quantizing to int8 alone loses more than is allowed, compressing must not add to it. What is
-        # to be expected of both may be half as much more: chance has no part in it.
+        # Where quantizing to int8 alone takes nearly all that is allowed, a pack may lose a little more.
         self.quantized = [self._compare(network, network.data) for network in networks]
-        self.allowed = [max(max_drop, each.drop) for each in self.quantized]
-        self.expectable = [max(max_drop, each.expected + max_drop / 2) for each in self.quantized]
+        self.allowed = [max(max_drop, each.likely + MARGIN * max_drop) for each in self.quantized]
 
-    def drops(self, plan: Plan) -> list[Comparison]:
-        """Per network, source against what grows from the plan."""
-        return [self._compare(each, each.with_options(plan.chosen)) for each in self.networks]
+    def drops(self, plan: Plan, looks: int = 1) -> list[Comparison]:
+        """Per network, source against what grows from the plan, the last of so many that were looked at."""
+        return [self._compare(each, each.with_options(plan.chosen), looks) for each in self.networks]
 
     def expected(self, chosen: dict[int, Option]) -> tuple[float, float]:
-        """Of the first network: how far its outputs move, and the drop that is to be expected, in points.
-
-        Where even the lower end of what was measured is more, it is that: the source is surer than it says.
-        """
+        """Of the first network: how far its outputs move, and the drop that is likely, in points."""
         outputs = self.judge.outputs(Runner(self.networks[0].with_options(chosen)))
         moved = divergence(self.judge.metric, self._source, outputs)
-        comparison = self.judge.compare(self._source, outputs)
-        return moved, max(comparison.expected, comparison.low)
+        return moved, self.judge.compare(self._source, outputs).likely
 
     def holds(self, drops: Sequence[Comparison]) -> bool:
         """Whether the first networks, as many as drops are given, lose no more than they may."""
-        return all(
-            each.drop <= most + 1e-9 and each.expected <= expectable + 1e-9
-            for each, most, expectable in zip(drops, self.allowed, self.expectable, strict=False)
-        )
+        return all(each.likely <= most + 1e-9 for each, most in zip(drops, self.allowed, strict=False))
 
-    def bears(self, drops: Sequence[Comparison]) -> bool:
-        """Whether other samples may find that a plan holds: what is to be expected decides, as single drops
-        are noisy.
-        """
-        return all(
-            each.drop <= 2 * most + 1e-9 and each.expected <= expectable + 1e-9
-            for each, most, expectable in zip(drops, self.allowed, self.expectable, strict=False)
-        )
-
-    def _compare(self, network: Network, model: bytes) -> Comparison:
+    def _compare(self, network: Network, model: bytes, looks: int = 1) -> Comparison:
         runner = Runner(model, reference=self._reference and network.use == USE_EXECUTOR)
-        return self.judge.compare(self._source, self.judge.outputs(runner))
+        return self.judge.compare(self._source, self.judge.outputs(runner), looks)
 
 
 @dataclass
@@ -123,9 +107,10 @@ class Job:
         self.warnings.append(sentence)
         console.warn(sentence)
 
-    def bench(self, judge: Judge, *, networks: int = 2, reference: bool = False) -> Bench:
-        """A bench of the first `networks`."""
-        return Bench(judge, self.source, self.networks[:networks], self.max_drop, reference=reference)
+    def bench(self, judge: Judge, *, networks: int = 2, reference: bool = False, share: float = 1.0) -> Bench:
+        """A bench of the first `networks`, which may lose that share of what is allowed."""
+        max_drop = share * self.max_drop
+        return Bench(judge, self.source, self.networks[:networks], max_drop, reference=reference)
 
 
 def prepare(
@@ -151,6 +136,8 @@ def prepare(
     if unlabelled:
         judge = judge.answered(judge.outputs(runner))
     searching, held_out = map(judge.on, data.split(judge.samples, seed, samples))
+    searching = searching.calibrated(searching.outputs(runner))
+    held_out = searching.on(held_out.samples)
     given = data.fit(data.load_npz(calib), shapes[0], calib, grouped=True) if calib else None
     affordable = rounding.affordable(tflite.read(source))
     most = min(TUNING_INPUTS, TUNING_VALUES // math.prod(runner.input_shape)) if tuned else 0

@@ -30,6 +30,8 @@ class Judge:
     samples: Samples
     input_shape: tuple[int, ...]
     labelled: bool
+    temperature: float = 1.0
+    """Of the source's probabilities."""
 
     @classmethod
     def of(
@@ -48,6 +50,12 @@ class Judge:
         outputs = outputs.reshape(len(self.samples), -1)
         y = outputs.argmax(axis=1) if self.metric in metrics.RANKS else outputs
         return self.on(Samples(self.samples.x, y))
+
+    def calibrated(self, outputs: Floats) -> "Judge":
+        """The same with the temperature at which the source's outputs for all inputs fit the labels."""
+        if not self.labelled or self.metric not in metrics.RANKS:
+            return self
+        return replace(self, temperature=metrics.temperature(outputs, self.labels))
 
     @property
     def inputs(self) -> Floats:
@@ -72,13 +80,17 @@ class Judge:
     def figure(self, outputs: Floats) -> float:
         return metrics.figure(self.metric, self.scores(outputs), self.labels)
 
-    def compare(self, source: Floats, pack: Floats) -> Comparison:
-        """The paired difference of two networks from their outputs."""
-        comparison = metrics.compare(self.metric, self.scores(source), self.scores(pack), self.labels)
+    def compare(self, source: Floats, pack: Floats, looks: int = 1) -> Comparison:
+        """The paired difference of two networks from their outputs; `looks` as in `metrics.compare`."""
+        comparison = metrics.compare(self.metric, self.scores(source), self.scores(pack), self.labels, looks)
         if self.labelled and self.metric in metrics.RANKS:
-            expected = metrics.regret(metrics.RANKS[self.metric], source, pack)
-            return replace(comparison, expected=expected)
-        return comparison
+            expected = metrics.regret(metrics.RANKS[self.metric], source, pack, self.temperature)
+        elif self.metric == "auc":
+            before, after = (metrics.smooth_auc(self.scores(each), self.labels) for each in (source, pack))
+            expected = 100 * (before - after)
+        else:
+            expected = comparison.drop
+        return replace(comparison, expected=expected)
 
     def scores(self, outputs: Floats) -> Floats:
         """One number per sample (n,), from the outputs for all inputs."""

@@ -9,6 +9,7 @@
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,14 @@ from regrow.errors import InputError
 METRICS = "top1", "top5", "auc", "mae"
 RANKS = {"top1": 1, "top5": 5}
 RESAMPLES = 2000
-Z95 = 1.959964
+ERROR = 0.05
+"""The share of intervals that miss what they are of."""
+TEMPERATURES = np.exp2(np.arange(-24, 25) / 4)
+BANDWIDTH = 0.2
+"""In standard deviations of a class's log scores."""
+CLEARLY = 1.92
+"""By which a log-likelihood must grow for one more parameter (likelihood ratio test at 5 %)."""
+TINY = 1e-12
 
 Floats = NDArray[np.floating[Any]]
 
@@ -27,7 +35,8 @@ Floats = NDArray[np.floating[Any]]
 class Comparison:
     """A metric of source and pack on the same samples; low..high is the drop's 95 % interval.
 
-    `expected` is the drop by the source's own probabilities (`regret`), where there are any.
+    `expected` is the drop by the source's own probabilities (`regret`) or by `smooth_auc`, where there is
+    either, else `drop`.
     """
 
     metric: str
@@ -38,6 +47,14 @@ class Comparison:
     low: float
     high: float
     expected: float
+
+    @property
+    def likely(self) -> float:
+        """The drop by which packs are judged. Most of a counted drop of half a point is chance: it would make
+        packs larger than they need, and the count of the one that passes too good. What is expected varies a
+        quarter as much and asks no label of top1 or top5; it gives way to a count whose lower end is more.
+        """
+        return max(self.expected, self.low)
 
 
 def choose(metric: str, inputs: tuple[int, ...], outputs: tuple[int, ...], y: NDArray[Any] | None) -> str:
@@ -107,13 +124,33 @@ def probabilities(outputs: Floats) -> NDArray[np.float64]:
     return np.asarray(wide / wide.sum(axis=1, keepdims=True))
 
 
-def regret(rank: int, source: Floats, pack: Floats) -> float:
+def temperature(outputs: Floats, y: NDArray[Any]) -> float:
+    """What divides the logits so that the probabilities are those of the classes y (n,): that of the highest
+    likelihood, 1 where it is not clearly better (Guo et al., On Calibration of Modern Neural Networks, 2017).
+    """
+    p = probabilities(outputs.reshape(len(outputs), -1))
+    place = np.arange(len(p)), y.reshape(-1)
+
+    def likelihood(each: float) -> float:
+        return float(np.log(_tempered(p, each)[place]).sum())
+
+    best = float(max(TEMPERATURES, key=likelihood))
+    return best if likelihood(best) > likelihood(1.0) + CLEARLY else 1.0
+
+
+def _tempered(p: NDArray[np.float64], by: float) -> NDArray[np.float64]:
+    # The least is what `probabilities` lets the least be.
+    powers = np.maximum((p / p.max(axis=1, keepdims=True)) ** (1 / by), 1e-12)
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def regret(rank: int, source: Floats, pack: Floats, temperature: float = 1.0) -> float:
     """Points of hits among the first `rank` classes that a pack is expected to lose, if the source's
-    probabilities are those of the classes: where both choose the same it loses nothing.
+    probabilities at the temperature are those of the classes: where both choose the same it loses nothing.
 
     Less noisy than counting hits, and needs no labels. Outputs are (n, *classes).
     """
-    p = probabilities(source.reshape(len(source), -1))
+    p = _tempered(probabilities(source.reshape(len(source), -1)), temperature)
     best = np.sort(p, axis=1)[:, -rank:].sum(axis=1)
     order = np.argsort(-pack.reshape(len(pack), -1), axis=1, kind="stable")[:, :rank]
     return 100 * float((best - np.take_along_axis(p, order, axis=1).sum(axis=1)).mean())
@@ -133,9 +170,25 @@ def auc(values: Floats, y: NDArray[Any]) -> float:
     return float((ranks[y == 1].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
-def compare(metric: str, source: Floats, pack: Floats, y: NDArray[Any]) -> Comparison:
-    """The paired difference of two models from their scores of the same samples."""
-    low, high = _interval(metric, source, pack, y)
+def smooth_auc(values: Floats, y: NDArray[Any]) -> float:
+    """Much the same of scores that are not negative, but it varies less: pairs close to each other count in
+    part for either order, by a logistic kernel on log scores (Lloyd, Using smoothed receiver operating
+    characteristic curves to summarize and compare diagnostic systems, JASA 93, 1998).
+    """
+    logs = np.log(np.maximum(values, TINY))
+    anomalies, normal = logs[y == 1], logs[y == 0]
+    variance = (anomalies.var() * len(anomalies) + normal.var() * len(normal)) / len(logs)
+    width = max(BANDWIDTH * math.sqrt(variance), TINY)
+    shares = [(1 / (1 + np.exp(np.clip((normal - each) / width, -50, 50)))).mean() for each in anomalies]
+    return float(np.mean(shares))
+
+
+def compare(metric: str, source: Floats, pack: Floats, y: NDArray[Any], looks: int = 1) -> Comparison:
+    """The paired difference of two models from their scores of the same samples.
+
+    The interval holds for as many packs together as `looks` says, of which this one was chosen (Bonferroni).
+    """
+    low, high = _interval(metric, source, pack, y, ERROR / looks)
     source_figure, pack_figure = figure(metric, source, y), figure(metric, pack, y)
     drop = _drop(metric, source, pack, y)
     return Comparison(metric, len(y), source_figure, pack_figure, drop, low, high, drop)
@@ -148,7 +201,9 @@ def _drop(metric: str, source: Floats, pack: Floats, y: NDArray[Any]) -> float:
     return 100 * (figure(metric, source, y) - figure(metric, pack, y))
 
 
-def _interval(metric: str, source: Floats, pack: Floats, y: NDArray[Any]) -> tuple[float, float]:
+def _interval(
+    metric: str, source: Floats, pack: Floats, y: NDArray[Any], error: float
+) -> tuple[float, float]:
     """For hits the adjusted Wald interval of paired proportions, which stays honest when no sample differs
     (Agresti and Min, Statistics in Medicine 24, 2005); else the paired percentile bootstrap (Efron and
     Tibshirani, An Introduction to the Bootstrap, 1993).
@@ -159,8 +214,12 @@ def _interval(metric: str, source: Floats, pack: Floats, y: NDArray[Any]) -> tup
         better = float((source < pack).sum()) + 0.5
         total = count + 2
         middle = (worse - better) / total
-        error = np.sqrt(worse + better - (worse - better) ** 2 / total) / total
-        return 100 * (middle - Z95 * error), 100 * (middle + Z95 * error)
+        half = (
+            NormalDist().inv_cdf(1 - error / 2)
+            * np.sqrt(worse + better - (worse - better) ** 2 / total)
+            / total
+        )
+        return 100 * (middle - half), 100 * (middle + half)
     random = np.random.default_rng(0)
     drops = []
     for _ in range(RESAMPLES):
@@ -168,5 +227,5 @@ def _interval(metric: str, source: Floats, pack: Floats, y: NDArray[Any]) -> tup
         if metric == "auc" and len(np.unique(y[drawn])) < 2:
             continue
         drops.append(_drop(metric, source[drawn], pack[drawn], y[drawn]))
-    low, high = np.percentile(drops, [2.5, 97.5])
+    low, high = np.percentile(drops, [50 * error, 100 - 50 * error])
     return float(low), float(high)
