@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import regrow_host
 from regrow.errors import InputError
 from regrow.reader import Reader
 from regrow.weights import Weights
@@ -21,6 +22,7 @@ from regrow_host.study import (
     augmentation,
     centralizing,
     datasets,
+    lab,
     models,
     paths,
     quantization,
@@ -161,6 +163,12 @@ def test_a_table_of_yes_and_no_becomes_a_data_set(tmp_path: Path) -> None:
 def _written(path: Path, text: str) -> Path:
     path.write_text(text)
     return path
+
+
+def test_trials_follow_from_all_code_but_the_study_wherever_it_lies() -> None:
+    source = lab._source(regrow_host)
+    assert Path(tflite.__file__).read_text("utf-8") in source
+    assert Path(ranks.__file__).read_text("utf-8") not in source
 
 
 def test_flips_change_one_bit_of_as_many_weights_as_asked() -> None:

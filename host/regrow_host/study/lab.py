@@ -120,8 +120,8 @@ def _source(code: Code) -> str:
     """Of the packages all but the study, whose measures name what they use."""
     if code not in (regrow, regrow_host):
         return inspect.getsource(code)
-    folder = Path(str(inspect.getfile(code))).parent
-    paths = sorted(path for path in folder.rglob("*.py") if "study" not in path.parts)
+    root = Path(str(inspect.getfile(code))).parent
+    paths = sorted(path for path in root.rglob("*.py") if "study" not in path.relative_to(root).parts)
     return "\n".join(path.read_text("utf-8") for path in paths)
 
 
