@@ -59,6 +59,7 @@ class Classifier:
             self._left = self._rounds * self._samples.count
             self._output = bytearray(agent.network.outputs[0].size)
             self._sign = 128 if agent.network.outputs[0].dtype == "int8" else 0
+            self._middle = _middle(agent.network.outputs[0], self._sign)
             self._samples.rewind()
         if self._rounds and not self._left:
             return False
@@ -67,16 +68,24 @@ class Classifier:
         start = time.ticks_us()
         agent.network.predict(self._input, self._output)
         microseconds = time.ticks_diff(time.ticks_us(), start)
-        agent.telemetry.add(microseconds, _top1(self._output, self._sign) == label)
+        agent.telemetry.add(microseconds, self._top1() == label)
         return True
 
+    def _top1(self):
+        output, sign = self._output, self._sign  # int8 in the order of unsigned bytes
+        if len(output) == 1:
+            return output[0] ^ sign > self._middle
+        best = 0
+        for i in range(1, len(output)):
+            if output[i] ^ sign > output[best] ^ sign:
+                best = i
+        return best
 
-def _top1(output, sign):
-    best = 0
-    for i in range(1, len(output)):
-        if output[i] ^ sign > output[best] ^ sign:  # int8 in the order of unsigned bytes
-            best = i
-    return best
+
+def _middle(output, sign):
+    """Where one output, the probability or the logit of the second of two classes, chooses that."""
+    zero = output.zero_point + sign
+    return zero if zero or 255 * output.scale > 1 else round(0.5 / output.scale)
 
 
 def restart(config):

@@ -39,6 +39,14 @@ def test_a_clips_score_is_the_mean_over_its_windows() -> None:
         ((1, 8, 8, 1), (1, 10), np.array([3, 9]), "top1"),
         ((1, 640), (1, 640), np.array([0, 1]), "auc"),
         ((1, 1), (1, 1), np.array([0.5, 0.7]), "mae"),
+        ((1, 20), (1, 1), np.array([[0], [1]]), "top1"),  # one output: two classes
+        ((1, 20), (1, 1), np.array([0.0, 1.0]), "top1"),
+        ((1, 20), (1, 1), np.array([17, 35]), "mae"),  # integers that are no classes
+        ((1, 8), (1, 3), np.array([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]), "top1"),  # one-hot
+        ((1, 8), (1, 3), np.array([0.0, 2.0]), "top1"),
+        ((1, 8), (1, 3), np.array([[0.0, 1.0, 1.0], [1.0, 0.0, 0.0]]), "mae"),
+        ((1, 10), (1, 10), np.array([0, 9]), "top1"),  # takes and gives ten, and is no autoencoder
+        ((1, 4, 4, 1), (1, 4, 4, 1), np.zeros((2, 4, 4, 1), np.uint8), "mae"),
     ],
 )
 def test_auto(inputs: tuple[int, ...], outputs: tuple[int, ...], y: np.ndarray, expected: str) -> None:
@@ -53,12 +61,23 @@ def test_auto(inputs: tuple[int, ...], outputs: tuple[int, ...], y: np.ndarray, 
         ("top1", np.array([0.5, 1.0]), "integer class"),
         ("top1", np.array([3, 10]), r"3\.\.10"),
         ("top1", np.array([-1, 2]), r"-1\.\.2"),
+        ("top1", np.array([[0.0, 1.0, 1.0]]), "integer class"),
         ("mae", np.zeros((2, 3)), "10 values"),
     ],
 )
 def test_labels_that_do_not_serve(metric: str, y: np.ndarray | None, says: str) -> None:
     with pytest.raises(InputError, match=says):
         metrics.choose(metric, (1, 8), (1, 10), y)
+
+
+@pytest.mark.parametrize("outputs", [[0.1, 0.5, 0.51, 0.9], [-2.2, 0.0, 0.04, 2.2]])
+def test_one_output_is_the_probability_or_the_logit_of_the_second_class(outputs: list[float]) -> None:
+    given, y = np.array(outputs)[:, None], np.array([0, 0, 1, 1])
+    assert metrics.scores("top1", given, given, y).all()
+    assert metrics.probabilities(given) == pytest.approx(
+        np.array([[0.9, 0.1], [0.5, 0.5], [0.49, 0.51], [0.1, 0.9]]), abs=0.01
+    )
+    assert metrics.regret(1, given, given[::-1]) == pytest.approx(40.5, abs=0.5)
 
 
 def test_drop_is_positive_when_the_pack_is_worse() -> None:

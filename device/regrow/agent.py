@@ -19,16 +19,16 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import paho.mqtt.client as mqtt
 import psutil
 from numpy.typing import ArrayLike
 from paho.mqtt.reasoncodes import ReasonCode
 
 import regrow
-from regrow import topics
+from regrow import quant, topics
 from regrow.broker import KEEP_ALIVE, Broker
 from regrow.errors import InputError, RegrowError
+from regrow.labels import by_class
 from regrow.network import Array, Network
 from regrow.store import Store
 from regrow.telemetry import Telemetry
@@ -141,7 +141,7 @@ class Agent:
         seconds, joules = time.perf_counter() - start, energy.joules() - joules
         with self._lock:
             if network is self._network:
-                self._telemetry.add(seconds, joules, None if label is None else _top1(y) == int(label))
+                self._telemetry.add(seconds, joules, _correct(network, y, label))
         return y
 
     def _new_client(self) -> mqtt.Client:
@@ -267,5 +267,11 @@ def _memory(limit: int | None) -> int:
     return free if limit is None else min(limit, free)
 
 
-def _top1(y: Array | list[Array]) -> int:
-    return int(np.argmax(y[0] if isinstance(y, list) else y))
+def _correct(network: Network, y: Array | list[Array], label: int | None) -> bool | None:
+    """Whether the first output chooses that class; None where neither of its classes is meant."""
+    first = (y[0] if isinstance(y, list) else y).reshape(1, -1)
+    if label is None or not 0 <= label < max(2, first.size):
+        return None
+    if first.size == 1 and first.dtype.kind in "iu":
+        first = quant.dequantize(first, network.outputs[0].scale, network.outputs[0].zero_point)
+    return bool(by_class(first).argmax() == label)

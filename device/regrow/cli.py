@@ -20,6 +20,7 @@ import regrow
 from regrow.arguments import Arguments, count, positive
 from regrow.entry import INTERRUPTED
 from regrow.errors import InputError, RegrowError
+from regrow.labels import by_class, classes
 from regrow.network import Array
 from regrow.samples import read_npz
 from regrow.store import SLOTS, Store, read_public_key
@@ -101,13 +102,14 @@ def predict(args: argparse.Namespace) -> int:
         outputs = network.predict(x)
     first = outputs[0] if isinstance(outputs, list) else outputs
     first = first.reshape(len(x), -1)
-    classes = first.argmax(axis=1) if first.shape[1] > 1 else first[:, 0]
-    accuracy = float(np.mean(classes == y)) if y is not None and first.shape[1] > 1 else None
+    chosen = by_class(first).argmax(axis=1)
+    classifies = y is not None and y.max() < max(2, first.shape[1])
+    accuracy = float(np.mean(chosen == y)) if classifies else None
     if args.json:
         answer = {"model": network.name, "version": network.version, "backend": network.backend}
         print(json.dumps(answer | {"outputs": first.tolist(), "accuracy": accuracy, "samples": len(x)}))
         return 0
-    for value in classes:
+    for value in chosen if first.shape[1] > 1 else first[:, 0]:
         print(value)
     if accuracy is not None:
         print(f"accuracy {accuracy:.4f} on {len(x)} samples", file=sys.stderr)
@@ -142,11 +144,9 @@ def status(args: argparse.Namespace) -> int:
 
 
 def read_samples(path: str) -> tuple[Array, Array | None]:
-    """`x` (float32) and, if there, a label `y` for each sample of an .npz file; else InputError."""
+    """`x` (float32) and, where `y` holds classes, that of each sample of an .npz file. Raises InputError."""
     x, y = read_npz(path)
-    if y is not None and y.ndim != 1:
-        raise InputError(f"{path} has labels y of the shape {y.shape}: one class a sample")
-    return x.astype(np.float32), y
+    return x.astype(np.float32), None if y is None else classes(y)
 
 
 def _default_store() -> str:

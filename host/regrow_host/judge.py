@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from regrow.errors import InputError
+from regrow.labels import by_class, classes
 
 from regrow_host import data, metrics
 from regrow_host.data import Samples
@@ -40,7 +41,11 @@ class Judge:
         """`shapes` are those of the model's input and output. Raises InputError when samples do not fit."""
         takes, gives = shapes
         fitted = data.fit(samples, takes, path, grouped=takes == gives)
-        return cls(metrics.choose(metric, takes, gives, fitted.y), fitted, takes, fitted.y is not None)
+        chosen = metrics.choose(metric, takes, gives, fitted.y)
+        if fitted.y is None:
+            return cls(chosen, fitted, takes, labelled=False)
+        y = fitted.y if chosen == "mae" else classes(fitted.y)
+        return cls(chosen, Samples(fitted.x, y), takes, labelled=True)
 
     def on(self, samples: Samples) -> "Judge":
         return replace(self, samples=samples)
@@ -48,7 +53,7 @@ class Judge:
     def answered(self, outputs: Floats) -> "Judge":
         """The same with the source's answers, from its outputs for all inputs, in place of labels."""
         outputs = outputs.reshape(len(self.samples), -1)
-        y = outputs.argmax(axis=1) if self.metric in metrics.RANKS else outputs
+        y = by_class(outputs).argmax(axis=1) if self.metric in metrics.RANKS else outputs
         return self.on(Samples(self.samples.x, y))
 
     def calibrated(self, outputs: Floats) -> "Judge":
@@ -104,7 +109,7 @@ def divergence(metric: str, source: Floats, changed: Floats) -> float:
     difference.
     """
     source, changed = source.reshape(len(source), -1), changed.reshape(len(changed), -1)
-    if metric not in ("top1", "top5") or source.shape[1] == 1:
+    if metric not in metrics.RANKS:
         return float(np.square(source - changed).mean())
     p, q = metrics.probabilities(source), metrics.probabilities(changed)
     return float((p * np.log(p / q)).sum(axis=1).mean())

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from regrow.errors import InputError
+from regrow.labels import by_class, classes
 
 METRICS = "top1", "top5", "auc", "mae"
 RANKS = {"top1": 1, "top5": 5}
@@ -58,41 +59,50 @@ class Comparison:
 
 
 def choose(metric: str, inputs: tuple[int, ...], outputs: tuple[int, ...], y: NDArray[Any] | None) -> str:
-    """`auto` resolved: auc when the model gives back the shape it takes, mae for float labels, else top1.
+    """`auto` resolved: auc when the model gives back the shape it takes and labels are 0 or 1, top1 when
+    labels are classes, else mae.
 
     Without labels the source's answers stand for them: mae when they are one number or have the input's
     shape, else top1. Raises InputError when the labels cannot serve the metric.
     """
+    wanted = math.prod(outputs)
     if y is None:
         if metric == "auc":
             raise InputError("the data has no labels: auc needs an array y beside x")
-        return (
-            metric if metric != "auto" else "mae" if inputs == outputs or math.prod(outputs) == 1 else "top1"
-        )
+        return metric if metric != "auto" else "mae" if inputs == outputs or wanted == 1 else "top1"
     if metric == "auto":
-        reconstructs = inputs == outputs and int(np.prod(inputs)) > 1
-        metric = "auc" if reconstructs else "mae" if y.dtype.kind == "f" else "top1"
+        metric = _fitting(inputs, outputs, y)
     if metric == "auc":
         if inputs != outputs:
             raise InputError(
                 "auc needs a model whose output has the shape of its input: choose another --metric"
             )
-        if y.ndim != 1 or not set(np.unique(y)) <= {0, 1} or len(np.unique(y)) != 2:
+        if not _answers(y) or len(np.unique(y)) != 2:
             raise InputError("auc needs labels y of 0 (normal) and 1 (anomaly), and samples of both")
     if metric in RANKS:
-        classes = int(np.prod(outputs))
-        if y.size != len(y) or y.dtype.kind not in "biu":
+        labels, last = classes(y), max(wanted, 2) - 1
+        if labels is None:
             raise InputError(f"{metric} needs one integer class in y per sample, y is {y.dtype} of {y.shape}")
-        if int(y.min()) < 0 or int(y.max()) >= classes:
-            raise InputError(
-                f"y has classes {y.min()}..{y.max()}, the model has outputs for 0..{classes - 1}"
-            )
-    if metric == "mae" and y[0].size != int(np.prod(outputs)):
-        wanted = int(np.prod(outputs))
+        if labels.min() < 0 or labels.max() > last:
+            raise InputError(f"y has classes {labels.min()}..{labels.max()}, the model's are 0..{last}")
+    if metric == "mae" and y[0].size != wanted:
         raise InputError(
-            f"mae, the metric of fractional labels, needs {wanted} values a sample, y has {y[0].size}"
+            f"mae needs {wanted} values a sample, y has {y[0].size}; classes are whole numbers, one a sample"
         )
     return metric
+
+
+def _fitting(inputs: tuple[int, ...], outputs: tuple[int, ...], y: NDArray[Any]) -> str:
+    if inputs == outputs and math.prod(inputs) > 1 and _answers(y):
+        return "auc"
+    if math.prod(outputs) == 1:
+        return "top1" if _answers(y) else "mae"
+    return "mae" if classes(y) is None else "top1"
+
+
+def _answers(y: NDArray[Any]) -> bool:
+    """Whether each sample has one label, 0 or 1."""
+    return y.size == len(y) and bool(np.isin(y, (0, 1)).all())
 
 
 def scores(metric: str, x: Floats, outputs: Floats, y: NDArray[Any]) -> Floats:
@@ -107,7 +117,7 @@ def scores(metric: str, x: Floats, outputs: Floats, y: NDArray[Any]) -> Floats:
     flat = outputs.reshape(count, -1)
     if metric == "mae":
         return np.asarray(np.abs(flat - y.reshape(count, -1)).mean(axis=1))
-    labels = y.reshape(count)
+    flat, labels = by_class(flat), y.reshape(count)
     own = flat[np.arange(count), labels]
     # A tie counts for the lower class, as argmax does.
     lower = np.arange(flat.shape[1]) < labels[:, None]
@@ -117,7 +127,7 @@ def scores(metric: str, x: Floats, outputs: Floats, y: NDArray[Any]) -> Floats:
 
 def probabilities(outputs: Floats) -> NDArray[np.float64]:
     """Outputs (n, classes) as probabilities, logits by softmax; none is below half an int8 step."""
-    wide = outputs.astype(np.float64)
+    wide = by_class(outputs).astype(np.float64)
     if wide.min() < 0 or np.abs(wide.sum(axis=1) - 1).max() > 0.1:
         wide = np.exp(wide - wide.max(axis=1, keepdims=True))
     wide = np.maximum(wide, 1 / 512)
@@ -152,7 +162,7 @@ def regret(rank: int, source: Floats, pack: Floats, temperature: float = 1.0) ->
     """
     p = _tempered(probabilities(source.reshape(len(source), -1)), temperature)
     best = np.sort(p, axis=1)[:, -rank:].sum(axis=1)
-    order = np.argsort(-pack.reshape(len(pack), -1), axis=1, kind="stable")[:, :rank]
+    order = np.argsort(-by_class(pack.reshape(len(pack), -1)), axis=1, kind="stable")[:, :rank]
     return 100 * float((best - np.take_along_axis(p, order, axis=1).sum(axis=1)).mean())
 
 
