@@ -18,6 +18,7 @@ from regrow_host.layers import INTEGERS, Network
 from regrow_host.metrics import Comparison
 from regrow_host.options import Floats, Layer, Option
 from regrow_host.runner import Runner
+from regrow_host.simplify import simplified
 
 MARGIN = 0.25
 """Of the drop that is allowed: what compression may add to that of int8, if this leaves it less."""
@@ -174,7 +175,7 @@ def _read_model(path: Path) -> bytes:
     for each in weights:
         if not np.isfinite(each.values).all():
             raise InputError(f"{path}: the weights {each.name} are not all finite numbers: train it anew")
-    return source
+    return simplified(source, model)
 
 
 def _networks(source: bytes, target: str, calibration: Floats) -> tuple[bytes, list[Network]]:
@@ -207,7 +208,7 @@ def _networks(source: bytes, target: str, calibration: Floats) -> tuple[bytes, l
 
 def _refuse_operators(model: tflite.Model) -> None:
     """Name an operator that boards cannot run as the source has it: quantizing moves the places."""
-    for index, operator in enumerate(model.operators):
+    for index, operator in lower.live(model):
         if operator.name not in operators.OPERATORS and operator.name not in ("QUANTIZE", "DEQUANTIZE"):
             name = f"{operator.name} {operator.custom_code}".strip()
             known = ", ".join(sorted(operators.OPERATORS))
