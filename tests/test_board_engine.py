@@ -572,7 +572,7 @@ def pixel_sums(form: str, x: Array, levels: Array, steps: tuple[int, int], batch
         end = min(height, first + (count - 1) * stride + reach)
         listed = max(first, listed)
         if end > listed:
-            enlist(0, x, x, work, words, len(tile), ring, listed, end, 16 if form == "pixels4" else 8)
+            enlist(0, 0, x, work, words, len(tile), ring, listed, end, 16 if form == "pixels4" else 8)
             listed = end
         accumulate(0, work, work, words, len(tile), ring, sums, row, count, len(groups))
         result.append(bytes(work[sums : sums + count * columns * position]))

@@ -41,7 +41,7 @@ def run(p, arena, work, file, accumulate, scale):
             if end > p[2]:
                 end = p[2]
             if end > listed:
-                enlist(0, arena, arena, work, p, lists, ring, listed, end, scale)
+                enlist(0, 0, arena, work, p, lists, ring, listed, end, scale)
                 listed = end
             skipped += tile * accumulate(0, work, work, p, lists, ring, sums, row, count, groups)
             finish(0, work, work, arena, p, sums, out + row * p[6] * p[7], count * p[6], tile, 8)
@@ -52,9 +52,9 @@ def run(p, arena, work, file, accumulate, scale):
 
 
 @micropython.viper
-def enlist(
+def enlist(  # noqa: PLR0915 (a call per part would cost more than its work)
     x: int,
-    a: ptr8,
+    place: int,
     arena: ptr8,
     tile: ptr8,
     p: ptr32,
@@ -64,7 +64,10 @@ def enlist(
     end: int,
     scale: int,
 ):
-    """List the rows `first` to `end` - 1 of the image. x and a come first as viper keeps two in registers."""
+    """List the rows `first` to `end` - 1 of the image, without a branch that goes either way too often.
+
+    x and place come first as viper keeps two variables in registers.
+    """
     depth = p[4]
     width = p[3]
     size = width * depth
@@ -83,17 +86,53 @@ def enlist(
             marks[0] = s
             marks[1] = int(uint(values) - uint(start))
             marks = ptr32(uint(marks) + 8)
-            i = depth
+            i = depth >> 2
             while i:
                 x = a[0]
-                a = ptr8(uint(a) + 1)
+                s += x
                 places[0] = place
                 values[0] = x
                 place += scale
-                s += x
                 x = (x + 255) >> 8
                 values = ptr8(uint(values) + x)
                 places = ptr16(uint(places) + (x << 1))
+                x = a[1]
+                s += x
+                places[0] = place
+                values[0] = x
+                place += scale
+                x = (x + 255) >> 8
+                values = ptr8(uint(values) + x)
+                places = ptr16(uint(places) + (x << 1))
+                x = a[2]
+                s += x
+                places[0] = place
+                values[0] = x
+                place += scale
+                x = (x + 255) >> 8
+                values = ptr8(uint(values) + x)
+                places = ptr16(uint(places) + (x << 1))
+                x = a[3]
+                s += x
+                places[0] = place
+                values[0] = x
+                place += scale
+                x = (x + 255) >> 8
+                values = ptr8(uint(values) + x)
+                places = ptr16(uint(places) + (x << 1))
+                a = ptr8(uint(a) + 4)
+                i -= 1
+            i = depth & 3
+            while i:
+                x = a[0]
+                s += x
+                places[0] = place
+                values[0] = x
+                place += scale
+                x = (x + 255) >> 8
+                values = ptr8(uint(values) + x)
+                places = ptr16(uint(places) + (x << 1))
+                a = ptr8(uint(a) + 1)
                 i -= 1
             n -= 1
         marks[0] = s

@@ -45,7 +45,8 @@ def accumulate(  # noqa: PLR0912, PLR0915 (a call per part would cost more than 
     skipped = p[20] * rows * p[6]
     g = 0
     while g < groups:
-        outs = ptr32(uint(tile) + (sums_at + 4 + (g << 5)))
+        outs_at = 4 + (g << 5)
+        outs = ptr32(uint(tile) + (sums_at + outs_at))
         i = rows * p[6]
         while i:
             j = 0
@@ -83,6 +84,8 @@ def accumulate(  # noqa: PLR0912, PLR0915 (a call per part would cost more than 
                     ox = 0
                 else:
                     start = ptr8(uint(tile) + (lists_at + (iy - iy // ring * ring) * line))
+                    line_places = ptr8(uint(start) + ((width << 3) + 8))
+                    line_values = ptr8(uint(line_places) + (size << 1))
                     left = 0 - p[15]
                     ox = p[6]
                 while ox:
@@ -92,20 +95,18 @@ def accumulate(  # noqa: PLR0912, PLR0915 (a call per part would cost more than 
                     end = left + p[9]
                     if end > width:
                         end = width
-                    begin <<= 3
-                    end <<= 3
-                    marks = ptr32(uint(start) + begin)
-                    ends = ptr32(uint(start) + end)
-                    total = ends[0] - marks[0]
-                    n = ends[1] - marks[1]
+                    w = ptr32(uint(start) + (begin << 3))
+                    total = w[0]
+                    x = w[1]
+                    places = ptr16(uint(line_places) + (x << 1))
+                    values = ptr8(uint(line_values) + x)
+                    w = ptr32(uint(start) + (end << 3))
+                    n = w[1] - x
+                    total = w[0] - total
                     if not g:
                         sums[0] = sums[0] + total
                         skipped -= n
-                    places = ptr16(uint(start) + ((width << 3) + 8 + (marks[1] << 1)))
-                    values = ptr8(uint(start) + ((width << 3) + 8 + (size << 1) + marks[1]))
-
                     base = ptr8(uint(weights) - left * step)
-                    outs = ptr32(uint(sums) + (4 + (g << 5)))
                     while n:
                         i = n
                         if total > _MOST and i > 16:
@@ -160,14 +161,19 @@ def accumulate(  # noqa: PLR0912, PLR0915 (a call per part would cost more than 
                             values = ptr8(uint(values) + 1)
                             places = ptr16(uint(places) + 2)
                             rest -= 1
-                        outs[0] = (s0 & 0xFFFF) + outs[0]
-                        outs[1] = (s0 >> 16) + outs[1] + 0x8000
-                        outs[2] = (s1 & 0xFFFF) + outs[2]
-                        outs[3] = (s1 >> 16) + outs[3] + 0x8000
-                        outs[4] = (s2 & 0xFFFF) + outs[4]
-                        outs[5] = (s2 >> 16) + outs[5] + 0x8000
-                        outs[6] = (s3 & 0xFFFF) + outs[6]
-                        outs[7] = (s3 >> 16) + outs[7] + 0x8000
+                        w = ptr32(uint(sums) + outs_at)
+                        x = s0
+                        w[0] = (x & 0xFFFF) + w[0]
+                        w[1] = (x >> 16) + w[1] + 0x8000
+                        x = s1
+                        w[2] = (x & 0xFFFF) + w[2]
+                        w[3] = (x >> 16) + w[3] + 0x8000
+                        x = s2
+                        w[4] = (x & 0xFFFF) + w[4]
+                        w[5] = (x >> 16) + w[5] + 0x8000
+                        x = s3
+                        w[6] = (x & 0xFFFF) + w[6]
+                        w[7] = (x >> 16) + w[7] + 0x8000
                     sums = ptr32(uint(sums) + stride)
                     left += p[11]
                     ox -= 1

@@ -26,6 +26,8 @@ def accumulate(  # noqa: PLR0915 (a call per part would cost more than its work)
     width = p[3]
     size = width * p[4]
     line = (width << 3) + 8 + ((size + size + size + 3) & -4)
+    places_at = (width << 3) + 8
+    values_at = places_at + (size << 1)
     step = p[4] << 3
     taps = p[9] * step
     down = p[12]
@@ -79,10 +81,11 @@ def accumulate(  # noqa: PLR0915 (a call per part would cost more than its work)
                     marks = ptr32(uint(start) + begin)
                     ends = ptr32(uint(start) + end)
                     total += ends[0] - marks[0]
-                    n = ends[1] - marks[1]
+                    x = marks[1]
+                    n = ends[1] - x
                     some += n
-                    places = ptr16(uint(start) + ((width << 3) + 8 + (marks[1] << 1)))
-                    values = ptr8(uint(start) + ((width << 3) + 8 + (size << 1) + marks[1]))
+                    places = ptr16(uint(start) + ((x << 1) + places_at))
+                    values = ptr8(uint(start) + (values_at + x))
                     i = n >> 2
                     while i:
                         x = places[0]
