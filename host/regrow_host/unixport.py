@@ -42,12 +42,13 @@ class UnixPort:
 
         Raises CapacityError if the heap is too small, RegrowError for whatever else ends the script.
         """
+        path = os.path.relpath(self._folder, cwd)  # modules keep their paths on the heap: a board's are short
         command = [self._executable, "-X", f"heapsize={heap}", "-m", script, *arguments]
         try:
             done = subprocess.run(
                 command,
                 cwd=cwd,
-                env=os.environ | {"MICROPYPATH": f"{self._folder}:.frozen"},
+                env=os.environ | {"MICROPYPATH": f"{path}:.frozen"},
                 capture_output=True,
                 text=True,
                 timeout=TIMEOUT,

@@ -22,11 +22,9 @@ def write(path, trust, before):
             _keep(codecs)
             for codec in codecs:
                 __import__(f"{_PACKAGE}.{codec}")
-            stay = set(sys.modules)
-            coming, table, halves = _needs(parts)
-            leave(stay)
+            coming, *scratch = _needs(parts)
             _keep(coming)
-            scratch = _scratch(table, halves)
+            scratch = _scratch(*scratch)
             if "layouts.conv" in coming:
                 __import__(f"{_PACKAGE}.layouts.forms")  # some ports keep a record of machine code
             from .install import install
@@ -47,17 +45,23 @@ def _open(path, trust):
 
 
 def _needs(parts):
+    """What plan.needs gives, after which it leaves the heap."""
+    stay = set(sys.modules)
     from .plan import needs
 
-    return needs(parts)
+    needed = needs(parts)
+    del needs
+    leave(stay)
+    return needed
 
 
 def _scratch(table, halves):
-    """Long pieces of the heap for all decoders, while there are some."""
+    """What decoders work in, while the heap has long pieces."""
     from .weights import Scratch
 
     scratch = Scratch()
-    scratch.plan(table, halves)
+    if table:
+        scratch.plan(table, halves)
     return scratch
 
 

@@ -16,13 +16,14 @@ class Scratch:
 
     def __init__(self):
         self.owner = None
-        self.io = bytearray(_INPUT)
+        self.io = b""
         self.cursor = array("I", [0, 0, 0, 0, 0])
         self.table = b""
         self.halves = array("H")
 
     def plan(self, table, halves=0):
-        """Have room for a table of so many bytes, and for so many u16."""
+        """Have room for what is read, for a table of so many bytes, and for so many u16."""
+        self.io = self.io or bytearray(_INPUT)
         if len(self.table) < table:
             self.table = b""  # before there is a longer one
             self.table = bytearray(table)
@@ -95,7 +96,7 @@ class Weights:
         if codec and self.dtype:
             raise PackError(f"codec {codec} grows int8 levels only")
         if form == 3:
-            from .octaves import Octaves
+            from .rice import Octaves
 
             self.scales = Octaves(reader, self.channels)
         else:

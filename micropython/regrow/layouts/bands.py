@@ -8,8 +8,8 @@ from array import array
 
 from ..errors import PackError
 from ..graph import ACTIVATION
+from .checks import axis
 from .elementwise import alike
-from .window import axis
 
 _ROWS = {"conv": 5, "pool": 5, "elementwise": 3, "lookup": 2}
 """By family: where its parameters have the rows to compute; of the others they are values."""

@@ -1,4 +1,4 @@
-"""What most operators ask of their tensors."""
+"""What most operators ask of their tensors, and where the windows of convolution and pooling lie."""
 
 from ..errors import PackError
 from ..graph import CONSTANT, INT8, WEIGHTS
@@ -30,3 +30,14 @@ def image(tensor):
     if len(tensor.shape) != 4 or tensor.shape[0] != 1:
         raise PackError(f"an op of the graph wants one image and has the shape {tensor.shape}")
     return tensor.shape[1:]
+
+
+def axis(size, taps, stride, dilation, padding):
+    """(windows, values missing before the first) along an axis of `size`; padding 0 is SAME, 1 VALID."""
+    if not (taps and stride and dilation) or padding > 1:
+        raise PackError("an op of the graph has a filter, stride or dilation of 0, or an unknown padding")
+    reach = (taps - 1) * dilation + 1
+    if padding:
+        return max(0, (size - reach + stride) // stride), 0
+    count = (size + stride - 1) // stride
+    return count, max(0, (count - 1) * stride + reach - size) // 2

@@ -4,8 +4,7 @@ from ..errors import PackError
 from ..quant import activation_range
 from . import forms
 from .channels import Rows, check, overlap, weight_zero
-from .checks import image
-from .window import axis
+from .checks import axis, image
 
 
 def lay(op, out):

@@ -3,8 +3,7 @@
 from ..errors import PackError
 from ..quant import activation_range
 from .channels import HEAD, TILE, Rows, check, overlap, unsign, weight_zero
-from .checks import image
-from .window import axis
+from .checks import axis, image
 
 _ROWS = 32  # of an image in RAM at one time, before more channels
 

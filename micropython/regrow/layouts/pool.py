@@ -2,8 +2,7 @@
 
 from ..errors import PackError
 from ..quant import activation_range
-from .checks import image, single
-from .window import axis
+from .checks import axis, image, single
 
 
 def lay(op, out):

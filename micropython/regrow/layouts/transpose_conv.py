@@ -3,8 +3,7 @@
 from ..errors import PackError
 from ..quant import activation_range
 from .channels import HEAD, TILE, Rows, check, weight_zero
-from .checks import image
-from .window import axis
+from .checks import axis, image
 
 
 def lay(op, out):
