@@ -74,7 +74,7 @@ def test_a_whole_study(tmp_path: Path, capsys: Output, monkeypatch: pytest.Monke
     packs = first["codecs"]["outcomes"]["covid-mlp"]["packs"]
     assert packs["none"]["bytes"] < packs["central"]["bytes"] / 2
     assert packs["central"]["divergence"] < packs["none"]["divergence"]
-    beside = first["codecs"]["outcomes"]["covid-mlp"]["auto, no loss, beside"]
+    beside = first["codecs"]["outcomes"]["covid-mlp"]["beside"]["none"]
     assert beside["central"]["accuracy"][0] == pytest.approx(packs["none"]["pack"] - packs["central"]["pack"])
     assert beside["pairs"]["log-loss"][1] > 0  # batches of 2 ruin the network, beyond the interval
     assert "trained, mean" in first["remedy"]["outcomes"]["covid-mlp"]["curves"]  # on the source's answers

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,10 @@ NAMES = {
     "auto": "auto, 0.5 point",
     "raw": "raw",
 }
+
+METHODS = "central", "pairs"
+OWN = "none", "auto"
+"""The packs of the report's method, and those of `auto` that are set beside them."""
 
 Pair = tuple[float, float, float]
 """A paired difference, and its 95 % interval."""
@@ -146,8 +150,8 @@ def run(lab: Lab, subject: Subject) -> Outcome:
             name: {key: value for key, value in pack.items() if key not in ("scores", "losses")}
             for name, pack in told.items()
         },
-        "auto, no loss, beside": {
-            name: _beside(judge, packs[name], packs["none"]) for name in ("central", "pairs")
+        "beside": {
+            own: {method: _beside(judge, packs[method], packs[own]) for method in METHODS} for own in OWN
         },
         "samples": len(judge.samples),
         "source bytes": len(subject.model),
@@ -189,13 +193,14 @@ def figures(outcomes: Outcomes) -> list[Figure]:
 
     def draw(canvas: Canvas) -> None:
         left, right = canvas.subplots(1, 2, sharey=True, width_ratios=(3, 2))
-        for place, (name, label) in enumerate(NAMES.items()):
-            packs = {i: o["packs"][name] for i, o in enumerate(outcomes.values()) if name in o["packs"]}
-            rows = np.array([*packs]) + 0.14 * (place - 2.5)
-            sizes = [pack["bytes"] / 1000 for pack in packs.values()]
-            left.barh(rows, sizes, 0.13, color=colours[name], label=label)
-            lost = [pack["drop"] for pack in packs.values()]
-            right.plot(lost, rows, "o", color=colours[name], markersize=3.5)
+        for i, outcome in enumerate(outcomes.values()):
+            packs = outcome["packs"]
+            rows = dict(zip(packs, i + 0.14 * (np.arange(len(packs)) - (len(packs) - 1) / 2), strict=True))
+            for name, row in rows.items():
+                left.barh(row, packs[name]["bytes"] / 1000, 0.13, color=colours[name])
+                right.plot(packs[name]["drop"], row, "o", color=colours[name], markersize=3.5)
+        for name, label in NAMES.items():
+            left.barh(0, 0, 0, color=colours[name], label=label)
         left.set_yticks(range(len(outcomes)), [plots.title(model) for model in outcomes])
         left.invert_yaxis()
         left.set_xscale("log")
@@ -209,59 +214,51 @@ def figures(outcomes: Outcomes) -> list[Figure]:
 
 
 def tables(outcomes: Outcomes) -> list[Table]:
-    return [_side_by_side(outcomes), _all(outcomes)]
+    at_threshold = (
+        "`auto` beside the report's method at its threshold batch size. Differences are paired, with their "
+        "95 % interval: where 0 is in it the samples do not tell the two apart. Of the autoencoder accuracy "
+        "is AUC x 100, and there is no log-loss."
+    )
+    in_pairs = "The same beside batches of 2, the first that save bytes."
+    captions = zip(METHODS, (at_threshold, in_pairs), strict=True)
+    return [*(_beside_method(outcomes, method, caption) for method, caption in captions), _all(outcomes)]
 
 
-WHERE = {"central": "the threshold", "pairs": "the first that saves"}
-
-
-def _side_by_side(outcomes: Outcomes) -> Table:
+def _beside_method(outcomes: Outcomes, method: str, caption: str) -> Table:
     rows = []
     for model, outcome in outcomes.items():
-        for name, method in _methods(outcome).items():
-            own, beside = outcome["packs"]["none"], outcome["auto, no loss, beside"][name]
+        packs = outcome["packs"]
+        for own in OWN:
+            difference = outcome["beside"][own][method]
             rows.append(
                 [
                     plots.title(model),
                     f"{outcome['samples']:,}",
-                    f"{method['batch_size']:,}: {WHERE[name]}",
-                    *(f"{pack['bytes']:,}" for pack in (method, own)),
-                    *(f"{pack['pack']:.2f}" for pack in (method, own)),
-                    _pair(beside["accuracy"], 2),
-                    *(
-                        "" if pack["log-loss"] is None else f"{pack['log-loss']:.4f}"
-                        for pack in (method, own)
-                    ),
-                    _pair(beside["log-loss"], 4),
+                    f"{packs[method]['batch_size']:,}",
+                    f"{packs[method]['pack']:.2f}",
+                    NAMES[own],
+                    f"{packs[own]['pack']:.2f}",
+                    f"{_times_smaller(outcome, own, method):.1f}",
+                    _pair(difference["accuracy"], 2),
+                    _pair(difference["log-loss"], 4),
                 ]
             )
     columns = (
         "model",
         "samples",
         "batches of",
-        "bytes: central",
-        "auto",
-        "accuracy, %: central",
-        "auto",
-        "auto more accurate by (95 %)",
-        "log-loss: central",
-        "auto",
-        "auto's lower by (95 %)",
-    )
-    caption = (
-        "The report's method beside `auto` that is allowed no loss, at the threshold and at the first batch "
-        "size that saves bytes; one row where both are the same. Differences are paired, with their 95 % "
-        "interval; of the autoencoder accuracy is AUC x 100."
+        "accuracy, %",
+        "beside it",
+        "accuracy, %",
+        "times smaller",
+        "points more accurate (95 %)",
+        "log-loss lower by (95 %)",
     )
     return Table(caption, columns, rows)
 
 
-def _methods(outcome: Outcome) -> dict[str, Result]:
-    """The packs of the report's method: at the threshold, and in batches of 2 if these are others."""
-    packs = {name: outcome["packs"][name] for name in WHERE}
-    if packs["central"]["batch_size"] == LEAST:
-        del packs["pairs"]
-    return packs
+def _times_smaller(outcome: Outcome, own: str, method: str) -> float:
+    return float(outcome["packs"][method]["bytes"] / outcome["packs"][own]["bytes"])
 
 
 def _pair(pair: Pair | None, digits: int) -> str:
@@ -308,43 +305,53 @@ def _all(outcomes: Outcomes) -> Table:
 
 
 def finding(outcomes: Outcomes) -> str:
-    every = outcomes.values()
-    text = "".join(
-        f"{where} `auto` that is allowed no loss is {_times_smaller(every, name)} times smaller than central "
-        f"weights; {_told(every, name)}. "
-        for name, where in (("central", "At their threshold"), ("pairs", "In batches of 2"))
+    every = list(outcomes.values())
+    text = (
+        f"Allowed no loss, `auto` is {_told(every, 'none', 'central')} than central weights at their "
+        f"threshold; allowed half a point, {_told(every, 'auto', 'central')}. "
     )
     whole = [outcome for outcome in every if outcome["packs"]["central"]["batch_size"] == 1]
     if whole:
-        less = [each[0] for o in whole if (each := o["auto, no loss, beside"]["central"]["log-loss"])]
         text += (
-            f"{len(whole)} thresholds are batches of 1: each weight is its own mean, kept to 16 bits in the "
-            "bytes of a float32, so the pack is the source again, saves nothing, and no pack can be more "
-            "accurate than by chance. "
+            f"On {len(whole)} models that threshold is a batch of 1: each weight is its own mean, kept to 16 "
+            "bits in the bytes of a float32. This is the source again and saves nothing; a pack can be as "
+            "accurate, and more accurate by chance alone"
         )
-        if less:
-            text += (
-                f"Log-loss tells packs apart there: that of `auto` is lower on "
-                f"{sum(each > 0 for each in less)} of {len(less)}, by {min(less):+.4f} to {max(less):+.4f}. "
-            )
-    lost = {name: float(np.median([o["packs"][name]["drop"] for o in every])) for name in ("pairs", "auto")}
-    return text + (
-        f"Half a point allowed, `auto` loses {lost['auto']:.2f} points (median), where batches of 2 lose "
-        f"{lost['pairs']:.0f}."
+        less = [each for o in whole if (each := o["beside"]["none"]["central"]["log-loss"])]
+        lower, higher = sum(low > 0 for _, low, _ in less), sum(high < 0 for _, _, high in less)
+        text += (
+            f" (log-loss, the finer measure: lower on {lower} of {len(less)}, higher on {higher}). "
+            if less
+            else ". "
+        )
+    text += (
+        f"Beside batches of 2, the first that save bytes and that cost {_lost(every, 'pairs')} points "
+        f"(median), `auto` without loss is {_told(every, 'none', 'pairs')}; with half a point, "
+        f"{_told(every, 'auto', 'pairs')}."
     )
+    if raw := [plots.title(model) for model, o in outcomes.items() if _is_raw(o)]:
+        text += (
+            f" {', '.join(raw)}: no coarser weights kept every answer that `compress` checks, so without "
+            "loss they stay float32."
+        )
+    return text
 
 
-def _times_smaller(outcomes: Iterable[Outcome], name: str) -> str:
-    ratios = [each["packs"][name]["bytes"] / each["packs"]["none"]["bytes"] for each in outcomes]
-    return f"{min(ratios):.1f} to {max(ratios):.1f}"
+def _lost(outcomes: Sequence[Outcome], name: str) -> str:
+    return f"{np.median([outcome['packs'][name]['drop'] for outcome in outcomes]):.0f}"
 
 
-def _told(outcomes: Iterable[Outcome], name: str) -> str:
-    """On how many models samples tell that `auto` is more accurate, or less."""
-    pairs = [each["auto, no loss, beside"][name]["accuracy"] for each in outcomes]
+def _told(outcomes: Sequence[Outcome], own: str, method: str) -> str:
+    """How much smaller `own` is, and on how many models samples tell that it is more accurate, or less."""
+    ratios = [_times_smaller(outcome, own, method) for outcome in outcomes]
+    pairs = [outcome["beside"][own][method]["accuracy"] for outcome in outcomes]
     more, less = sum(low > 0 for _, low, _ in pairs), sum(high < 0 for _, _, high in pairs)
-    equal = len(pairs) - more - less
     return (
-        f"it is more accurate on {more} of {len(pairs)} models, less on {less}, and on {equal} the 95 % "
-        "interval of the difference has 0 in it"
+        f"{min(ratios):.1f} to {max(ratios):.1f} times smaller (more accurate on {more} of {len(pairs)} "
+        f"models, less on {less}, not to be told apart on {len(pairs) - more - less})"
     )
+
+
+def _is_raw(outcome: Outcome) -> bool:
+    """Whether `auto` without loss found nothing coarser than the source's weights."""
+    return bool(outcome["packs"]["none"]["bytes"] >= outcome["packs"]["raw"]["bytes"])
