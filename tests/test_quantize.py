@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 from ai_edge_litert import interpreter
-from builder import Builder, small_network
+from ai_edge_litert import schema_py_generated as schema
+from builder import NONE, Builder, small_network
 from numpy.typing import NDArray
 from regrow_host import tflite
 from regrow_host.biases import Biases
@@ -61,6 +62,21 @@ def test_the_result_is_int8_from_end_to_end_and_close() -> None:
 def test_it_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     quantize(Builder((1, 8, 8, 3), "float32").conv(2).bytes(), images(2))
     assert "warn" not in "".join(capfd.readouterr()).lower()
+
+
+@pytest.mark.parametrize("name", ["LEAKY_RELU", "RELU6", "RELU_N1_TO_1"])
+def test_functions_that_the_quantizer_leaves_work_on_integers(name: str) -> None:
+    net = Builder((1, 8, 8, 3), "float32").conv(8, activation=NONE)
+    options = schema.LeakyReluOptionsT(0.1) if name == "LEAKY_RELU" else None
+    shape = net.tensors[net.last].shape
+    first = net.operator(name, [net.last], shape, options, 1).last
+    data = net.conv(8, activation=NONE).add(first).operator(name, [net.last], shape, options, 1).bytes()
+    result = quantize(data, images(30))
+    model = tflite.read(result)
+    assert [each.name for each in model.operators] == ["CONV_2D", name, "CONV_2D", "ADD", name]
+    lower(model)
+    x = images(20, seed=1)
+    assert np.abs(run(data, x) - run(result, x)).mean() < 0.03
 
 
 def test_ranges_leave_out_outliers_only() -> None:

@@ -23,6 +23,8 @@ from .tflite import Model, ModelError, Operator, Signature
 
 SIGNATURE = "serving_default"
 
+LEFT = "LEAKY_RELU", "RELU6", "RELU_N1_TO_1"
+
 LARGEST_BIAS = 1 << 28  # leaves room in 32 bits for the products that are added to it
 
 PASSES = 3
@@ -99,7 +101,7 @@ def quantize(data: bytes, samples: NDArray[np.float32], progress: Progress | Non
         except Exception as error:  # the quantizer raises errors of every kind
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ModelError(f"ai-edge-quantizer could not quantize the model to int8: {reason}") from error
-    return tflite.build(_with_fitting_biases(model, strip_ends(tflite.read(result))))
+    return tflite.build(_with_fitting_biases(model, strip_ends(_on_integers(tflite.read(result)))))
 
 
 def _with_signature(model: Model) -> Model:
@@ -136,6 +138,26 @@ def _quantize(data: bytes, name: str, samples: NDArray[np.float32], progress: Pr
     worker = quantizer.Quantizer(data, rules.get_quantization_recipe())
     result = worker.quantize(found, enable_progress_bar=False, enable_progress_report=False)
     return bytes(result.quantized_model)
+
+
+def _on_integers(result: Model) -> Model:
+    """The quantizer leaves the functions of LEFT in float32, between DEQUANTIZE and QUANTIZE: they take and
+    give the integers on the other sides of these."""
+    operators = list(result.operators)
+    for function in [each for each in operators if each.name in LEFT]:
+        before = [each for each in operators if function.inputs[0] in each.outputs]
+        behind = [each for each in operators if function.outputs[0] in each.inputs]
+        names = {each.name for each in behind} | {each.name.removeprefix("DE") for each in before}
+        if not before or names != {"QUANTIZE"} or function.outputs[0] in result.outputs:
+            continue
+        place = operators.index(function)
+        operators[place : place + 1] = [
+            replace(function, inputs=before[0].inputs, outputs=each.outputs) for each in behind
+        ]
+        operators = [each for each in operators if all(each is not other for other in behind)]
+    used = {i for each in operators for i in each.inputs} | set(result.outputs)
+    kept = [each for each in operators if used.intersection(each.outputs)]
+    return replace(result, subgraphs=[replace(result.subgraphs[0], operators=kept), *result.subgraphs[1:]])
 
 
 def _with_fitting_biases(source: Model, result: Model) -> Model:

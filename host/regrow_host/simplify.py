@@ -21,11 +21,12 @@ Integers = NDArray[np.int64]
 
 def simplified(data: bytes, model: Model) -> bytes:
     """The `.tflite`, whose `model` is given, without the arithmetic of shapes (devices run one sample at a
-    time), dilation written as SPACE_TO_BATCH_ND and larger images as TILE; as it is where it has none.
+    time), dilation written as SPACE_TO_BATCH_ND, larger images as TILE, other shapes as EXPAND_DIMS or
+    SQUEEZE; as it is where it has none.
 
     Raises BackendError where LiteRT cannot run it.
     """
-    smaller = _resized(_dilated(_with_known_shapes(data, model)))
+    smaller = _reshaped(_resized(_dilated(_with_known_shapes(data, model))))
     return data if smaller is model else build(smaller)
 
 
@@ -99,6 +100,20 @@ def _dilated(model: Model) -> Model:
             if dilation:
                 return _dilated(_joined(model, chain, *dilation))
     return model
+
+
+def _reshaped(model: Model) -> Model:
+    """EXPAND_DIMS and SQUEEZE become the RESHAPE that they are, which quantizers know."""
+    tensors, operators = list(model.tensors), []
+    for operator in model.operators:
+        if operator.name in ("EXPAND_DIMS", "SQUEEZE"):
+            target = model.tensors[operator.outputs[0]]
+            tensors.append(_constant(f"{target.name}/shape", np.array(target.shape, np.int32)))
+            inputs, options = (operator.inputs[0], len(tensors) - 1), schema.ReshapeOptionsT([*target.shape])
+            operators.append(Operator(OPERATOR_CODES["RESHAPE"], inputs, operator.outputs, options))
+        else:
+            operators.append(operator)
+    return model if len(tensors) == len(model.tensors) else _with_network(model, tensors, operators)
 
 
 def _chain(model: Model, first: Operator, most: int) -> list[Operator]:
