@@ -336,11 +336,20 @@ def test_a_push_that_cannot_be_says_why(
     assert "fleet name" in fails(tmp_path / "d.rgp", "--fleet", "a/b")
 
 
-def test_a_push_nobody_answers_ends_in_time(key: Ed25519PrivateKey, push: Push, tmp_path: Path) -> None:
+def test_a_push_nobody_answers_ends_in_time_and_says_why(
+    device: Device, key: Ed25519PrivateKey, push: Push, tmp_path: Path
+) -> None:
     make_pack(tmp_path / "d.rgp", key)
-    code, result = push(tmp_path / "d.rgp", "--to", "nobody", "--wait", "1.5")
-    assert code == 1
-    assert result["devices"]["nobody"]["status"] == "UNKNOWN"
+    assert push(tmp_path / "d.rgp")[0] == 0
+    assert cli.main(["keygen", "--out", str(tmp_path / "other.pem")]) == 0
+    for to, option, reason in (
+        ("nobody", (), "the device is not here"),
+        ("pi", ("--key", str(tmp_path / "other.pem")), "does it trust key"),
+    ):
+        code, result = push(tmp_path / "d.rgp", "--to", to, "--wait", "1.5", *option)
+        assert code == 1
+        assert result["devices"][to]["status"] == "UNKNOWN"
+        assert reason in result["devices"][to]["reason"]
 
 
 def test_watch_and_status_show_the_fleet(  # noqa: PLR0917

@@ -136,14 +136,15 @@ def compress(args: argparse.Namespace) -> dict[str, Any]:
     head, parts = assemble.write(work, plan, args.output, name, args.version, key=key)
     sources.remember(head.id, work.source)
     size = len(head.data) + sum(len(part.data) for part in parts)
+    before = args.model.stat().st_size
     weights = [part for part in parts if part.role == ROLE_WEIGHTS]
     return {
         "file": str(args.output),
         "id": head.id.hex(),
         "bytes": size,
         "weights_bytes": sum(len(part.data) for part in weights),
-        "source_bytes": len(work.source),
-        "ratio": len(work.source) / size,
+        "source_bytes": before,
+        "ratio": before / size,
         **asdict(drops[0]),
         "runtimes": _runtimes(work, drops),
         "labels": work.held_out.labelled,

@@ -20,11 +20,13 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 
 from regrow_host import keys
 from regrow_host.console import show, show_json
-from regrow_host.fleet import Fleet
+from regrow_host.fleet import AWAY, Device, Fleet
 from regrow_host.packfile import open_trusted
 from regrow_host.session import SETTLE, Session, keep_trying
 
-ENDED = ("UPDATED", "FAILED")
+OVERTAKEN = "OVERTAKEN"
+REPORTED = "UPDATED", "FAILED"
+ENDED = *REPORTED, OVERTAKEN
 HOLD = 2.5  # seconds in which a broker that saves every second has saved what it acknowledged
 
 
@@ -93,6 +95,7 @@ class Push:
         self.sent = self.skipped = self.sequence = 0
         self.started = time.monotonic()
         self.devices: dict[str, dict[str, Any]] = {}  # the last update that each device reported
+        self.signer = keys.public_key(key)
         self._key = key
         self._show = show
         self._sizes = {self.id: len(pack.head.data)}
@@ -167,7 +170,7 @@ class Push:
         desired = topics.Desired(
             self.target, manifest.name, manifest.version, self.id, self._sizes[self.id], size, self.sequence
         )
-        return desired.signed(keys.public_key(self._key), self._key.sign(desired.message())).to_json()
+        return desired.signed(self.signer, self._key.sign(desired.message())).to_json()
 
 
 class Following:
@@ -199,20 +202,44 @@ class Following:
             else:
                 addressed = [device.name for device in fleet.here() if name in device.groups]
             if self._look(fleet, addressed) and time.monotonic() > known:
-                return
+                break
+        self._say_what_is_missing()
 
     def _look(self, fleet: Fleet, addressed: list[str]) -> bool:
-        """Note what the devices addressed report; whether all have ended."""
+        """Note what the devices addressed report; whether all have ended or obey a later push."""
         for name in addressed:
             update = fleet[name].update
             last = self._push.devices.get(name, {})
-            if update.get("pack") != self._push.id or update.get("sequence") != self._push.sequence:
-                update = {"status": "UNKNOWN", "reason": "the device did not answer"}
+            if _number(update) > self._push.sequence:
+                update = {"status": OVERTAKEN, "reason": "it obeys a later push"}
+            elif update.get("pack") != self._push.id or _number(update) < self._push.sequence:
+                update = {"status": "UNKNOWN", "reason": self._silence(fleet[name])}
             elif update["status"] != last.get("status") and not self._quiet:
                 text = f"{name}: {update['status']} {update.get('reason') or ''}".rstrip()
                 self._console.print(text, markup=False)
             self._push.devices[name] = update
         return bool(addressed) and all(self._push.devices[name]["status"] in ENDED for name in addressed)
+
+    def _silence(self, device: Device) -> str:
+        if not device.state or device.state in AWAY:
+            return "the device is not here"
+        return f"the device has not obeyed: does it trust key {self._push.signer[:8].hex()}?"
+
+    def _say_what_is_missing(self) -> None:
+        if self._quiet:
+            return
+        if not self._push.devices:
+            self._console.print(f"no device of {self._push.target} is here", markup=False)
+        for name, update in self._push.devices.items():
+            if update["status"] not in REPORTED:
+                reason = update.get("reason") or f"not done after {self._seconds:g} seconds"
+                self._console.print(f"{name}: {update['status']} {reason}", markup=False)
+
+
+def _number(update: dict[str, Any]) -> int:
+    """The sequence of the desired message that the update follows; 0 for none."""
+    sequence = update.get("sequence")
+    return sequence if isinstance(sequence, int) else 0
 
 
 def _sequence(payload: bytes) -> int:
