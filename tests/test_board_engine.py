@@ -484,7 +484,7 @@ def test_sparse_sums_of_one_position_stay_within_32_bits(weight_zero: int) -> No
             for row in part:
                 end = sparse_row((row + 128).astype(np.uint8).tobytes(), 128 + weight_zero, work, end)
             assert end <= size
-            accumulate(0, arena, work, p)
+            accumulate(0, work, arena, p)
         for channel, row in enumerate(heads):
             work[16 * channel : 16 * channel + 16] = struct.pack(
                 "<4I", struct.unpack_from("<I", row)[0] - BIAS, *struct.unpack_from("<3I", row, 4)
@@ -510,7 +510,7 @@ def test_scattered_sums_stay_within_32_bits(weight_zero: int) -> None:
         (np.full(256, 255), np.full((1, 256), 127 if weight_zero < 0 else -128), often),
     ):
         channels, terms = levels.shape
-        size = 8 + terms * (2 + 16 * (3 * channels // 8 + 1)) & -4
+        size = 8 + terms * (3 + 16 * (3 * channels // 8 + 1)) & -4
         work = bytearray(size + 4 + 4 * channels)
         p = array("i", (0, 0, *[1] * 5, channels, *[0] * 19, size, size, 0, 0))
         start(work, p)
@@ -528,7 +528,7 @@ def test_scattered_sums_stay_within_32_bits(weight_zero: int) -> None:
                     end = 2
                     for i in range(first, last):
                         work[end] = -(-int(places[i]) // 8)
-                        places[i], passed[i], end = end + 2, 0, end + 2 + 16 * work[end]
+                        places[i], passed[i], end = end + 2, 0, end + 3 + 16 * work[end]
                     assert end <= size
                     layout.blank(work, last - first)
             layout.seal(work, last - first)

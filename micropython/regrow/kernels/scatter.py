@@ -48,11 +48,10 @@ def accumulate(t: ptr32, w: ptr8, arena: ptr8, p: ptr32):
     while inputs:
         x = a[0]
         a = ptr8(uint(a) + 1)
-        n = w[0]
         if x:
             w = ptr8(uint(w) + 2)
             t = sums
-            while n:
+            while w[0]:
                 t = ptr32(uint(t) + w[1])
                 t[0] = (w[0] - 128) * x + t[0]
                 t = ptr32(uint(t) + w[3])
@@ -70,9 +69,10 @@ def accumulate(t: ptr32, w: ptr8, arena: ptr8, p: ptr32):
                 t = ptr32(uint(t) + w[15])
                 t[0] = (w[14] - 128) * x + t[0]
                 w = ptr8(uint(w) + 16)
-                n -= 1
+            w = ptr8(uint(w) + 1)
         else:
+            n = w[0]
             skipped += (n << 3) - w[1]
-            w = ptr8(uint(w) + ((n << 4) + 2))
+            w = ptr8(uint(w) + ((n << 4) + 3))
         inputs -= 1
     p[29] = skipped

@@ -35,7 +35,7 @@ def word(work: ptr32, end: int) -> int:
 @micropython.viper
 def accumulate(
     s: int,
-    a: ptr8,
+    w: ptr8,
     columns: ptr8,
     place: int,
     tile: ptr8,
@@ -45,7 +45,7 @@ def accumulate(
     rows: int,
     first: int,
 ) -> int:
-    """See layer.run: each sum is _BIAS more, as is what stands for the sum of the column. s and a come first
+    """See layer.run: each sum is _BIAS more, as is what stands for the sum of the column. s and w come first
     because viper keeps two variables in registers."""
     sums = ptr32(uint(tile) + sums_at)
     step = p[21]
@@ -69,9 +69,7 @@ def accumulate(
             s = _BIAS
             b = blocks
             while b:
-                n = w[0]
-                w = ptr8(uint(w) + 1)
-                while n:
+                while w[0]:
                     s = (w[0] - 128) * a[w[1]] + s
                     s = (w[2] - 128) * a[w[3]] + s
                     s = (w[4] - 128) * a[w[5]] + s
@@ -81,7 +79,7 @@ def accumulate(
                     s = (w[12] - 128) * a[w[13]] + s
                     s = (w[14] - 128) * a[w[15]] + s
                     w = ptr8(uint(w) + 16)
-                    n -= 1
+                w = ptr8(uint(w) + 1)
                 a = ptr8(uint(a) + 256)
                 b -= 1
             sums[0] = s

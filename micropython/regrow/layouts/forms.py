@@ -269,8 +269,8 @@ def survey(levels: ptr8, count: int, zero: int, words: ptr32):
                 more = 0
                 if w > 127:
                     more = w - 127
-                if w < -128:
-                    more = w + 128
+                if w < -127:
+                    more = w + 127
                 w = more
                 pairs += 1
             block -= 1
@@ -309,8 +309,6 @@ def walk(levels: ptr8, count: int, zero: int, rows: ptr8, at: int) -> int:
 
     It stands here as some ports keep a record of a module's machine code, which would cut the heap in two.
     """
-    head = ptr8(uint(rows) + at)
-    at += 1
     pairs = 0
     i = 0
     while i < count:
@@ -319,8 +317,8 @@ def walk(levels: ptr8, count: int, zero: int, rows: ptr8, at: int) -> int:
             more = 0
             if w > 127:
                 more = w - 127
-            if w < -128:
-                more = w + 128
+            if w < -127:
+                more = w + 127
             rows[at] = w - more + 128
             rows[at + 1] = i
             at += 2
@@ -332,5 +330,5 @@ def walk(levels: ptr8, count: int, zero: int, rows: ptr8, at: int) -> int:
         rows[at + 1] = 0
         at += 2
         pairs += 1
-    head[0] = pairs >> 3
-    return at
+    rows[at] = 0
+    return at + 1

@@ -1,9 +1,9 @@
 """The form of weights that are mostly zero where inputs often are, too: input by input.
 
-An input has u8 steps, u8 pairs in them that are no weight's first, then 8 pairs a step: 128 + weight, and how
-many bytes its sum stands behind that of the pair before. The zero point is taken off. What is then beyond
--128 .. 127 takes two pairs or three, what stands too far behind takes more with weights of 0, and the last
-step ends with such. In the record: tiles of one size, u16 inputs and the inputs, then the heads of all
+An input has u8 steps, u8 pairs in them that are no weight's first, 8 pairs a step, each 128 + weight and how
+many bytes its sum stands behind that of the pair before, then u8 0. The zero point is taken off. What is then
+beyond -127 .. 127 takes two pairs or three, what stands too far behind takes more with weights of 0, and the
+last step ends with such. In the record: tiles of one size, u16 inputs and the inputs, then the heads of all
 channels, with BIAS once.
 """
 
@@ -15,7 +15,7 @@ from micropython import const
 from .forms import Form
 from .sparse import write_heads
 
-_LONGEST = const(2 + 16 * 255)  # bytes of an input
+_LONGEST = const(3 + 16 * 255)  # bytes of an input
 _MOST_PASSES = const(16)  # over all weights, to write them
 _MOST_ROOM = const(65532)
 
@@ -100,7 +100,7 @@ class Scatter(Form):
 
 
 def _bytes(pairs):
-    return 2 + (pairs + 7 >> 3 << 4)
+    return 3 + (pairs + 7 >> 3 << 4)
 
 
 @micropython.viper
@@ -118,8 +118,8 @@ def put(
                 v = w
                 if v > 127:
                     v = 127
-                if v < -128:
-                    v = -128
+                if v < -127:
+                    v = -127
                 step = gap
                 if gap > 63:
                     step = 63
@@ -138,7 +138,7 @@ def put(
 
 @micropython.viper
 def blank(tile: ptr8, inputs: int):
-    """Weights of 0 into all pairs."""
+    """Weights of 0 into all pairs, and what ends them."""
     tile = ptr8(uint(tile) + 2)
     while inputs:
         n = tile[0] << 3
@@ -148,6 +148,8 @@ def blank(tile: ptr8, inputs: int):
             tile[1] = 0
             tile = ptr8(uint(tile) + 2)
             n -= 1
+        tile[0] = 0
+        tile = ptr8(uint(tile) + 1)
         inputs -= 1
 
 
@@ -167,5 +169,5 @@ def seal(tile: ptr8, inputs: int):
         if more > 255:
             more = 255
         head[1] = more
-        tile = ptr8(uint(tile) + 2)
+        tile = ptr8(uint(tile) + 3)
         inputs -= 1

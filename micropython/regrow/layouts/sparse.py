@@ -1,7 +1,7 @@
 """The forms of weights that are mostly zero.
 
-A row has, per block of 256 terms, u8 steps, then 8 pairs a step: 128 + weight, place in the block. The zero
-point is taken off; what is beyond -128 .. 127 then takes two pairs or three, and the last step ends with
+A row has, per block of 256 terms, steps of 8 pairs, 128 + weight and place in the block, then u8 0. The zero
+point is taken off; what is beyond -127 .. 127 then takes two pairs or three, and the last step ends with
 weights of 0. In the record:
 sparse  per tile u32 bytes, and channels from bit 20 on, then the heads, the rows, zeros up to a multiple of
         4; behind the last tile u32 0
