@@ -1,5 +1,5 @@
-"""Update a store on a disk whose power goes, at every step of the way in turn: `micropython
-board_power_cuts.py posix|fat stays|restarts`, in a folder as test_board_power_cuts.py fills it.
+"""Update a store on a disk whose power goes or that is full, at every step of the way in turn: `micropython
+board_power_cuts.py posix|fat|full stays|restarts`, in a folder as test_board_power_cuts.py fills it.
 
 A board that restarts does that to install a version. Prints the number of steps. The engine, the store and
 the update are real; the broker is the folder.
@@ -22,12 +22,13 @@ class PowerCut(BaseException):
 class Disk:
     """The folder `root`; what changes it counts down `left`, and at 0 and below there is no power.
 
-    With `fat`, nothing is renamed onto a file.
+    With `fat`, nothing is renamed onto a file; with `full`, there is power, but nothing can be written.
     """
 
-    def __init__(self, root, fat):
+    def __init__(self, root, fat, full):
         self._root = root
         self._fat = fat
+        self._full = full
         self.left = 0
 
     def mount(self, *_):
@@ -42,10 +43,12 @@ class Disk:
     def ilistdir(self, path):
         return os.ilistdir(self._root + path)
 
-    def step(self):
+    def step(self, writes=True):
         self.left -= 1
-        if self.left <= 0:
+        if self.left <= 0 and not self._full:
             raise PowerCut
+        if self.left <= 0 and writes:
+            raise OSError(28)
 
     def open(self, path, mode):
         if mode in ("r", "rb"):
@@ -54,7 +57,7 @@ class Disk:
         return File(self, open(self._root + path, mode))
 
     def rename(self, old, new):
-        self.step()
+        self.step(writes=False)
         if self._fat:
             try:
                 self.stat(new)
@@ -65,7 +68,7 @@ class Disk:
         os.rename(self._root + old, self._root + new)
 
     def remove(self, path):
-        self.step()
+        self.step(writes=False)
         os.remove(self._root + path)
 
     def mkdir(self, path):
@@ -116,8 +119,7 @@ def drive(updater, root):
     """To the end of the update that is under way, as agent.py does it; the Updater at the end."""
     while updater.busy or updater.wanted:
         if updater.wanted:
-            if RESTARTS:
-                updater.hand_over()
+            if RESTARTS and updater.hand_over():
                 updater = start(root)
             else:
                 folder = updater.wanted
@@ -159,7 +161,7 @@ DESIRED = {1: content("desired1"), 2: content("desired2")}
 INPUT = content("input")
 RESTARTS = sys.argv[2] == "restarts"
 
-disk = Disk(os.getcwd() + "/disk", sys.argv[1] == "fat")
+disk = Disk(os.getcwd() + "/disk", sys.argv[1] == "fat", sys.argv[1] == "full")
 os.mount(disk, "/disk")
 steps = 0
 finished = False
@@ -170,13 +172,13 @@ while not finished:
     check(update(root, 1), 1)
     disk.left = steps
     try:
-        update(root, 2)
-        finished = True
+        check(update(root, 2), 1, 2)
+        finished = disk.left > 0
     except PowerCut:
         pass
     disk.left = 1 << 30
     updater = start(root)
     check(updater, 1, 2)
     check(drive(updater, root), 1, 2)
-    check(update(root, 2), 2)
+    check(update(root, 2), *((1, 2) if sys.argv[1] == "full" else (2,)))
 print(json.dumps(steps))

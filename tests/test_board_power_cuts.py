@@ -1,4 +1,4 @@
-"""A board's update with its power cut at every step: a whole version starts then, and the update ends."""
+"""A board's update with its power cut or its disk full at every step: a whole version starts, the update ends."""
 
 import json
 import subprocess
@@ -46,8 +46,10 @@ def network(seed: int) -> bytes:
     return Builder((1, 4, 4, 1), seed=seed).conv(4).reshape(1, 64).dense(50).bytes()
 
 
-@pytest.mark.parametrize(("disk", "board"), [("posix", "stays"), ("fat", "restarts")])
-def test_a_power_cut_at_any_step_leaves_a_whole_version(disk: str, board: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("disk", "board"), [("posix", "stays"), ("fat", "restarts"), ("full", "restarts")])
+def test_a_power_cut_or_a_full_disk_at_any_step_leaves_a_whole_version(
+    disk: str, board: str, tmp_path: Path
+) -> None:
     key = Ed25519PrivateKey.generate()
     (tmp_path / "key").write_bytes(key.public_key().public_bytes_raw())
     (tmp_path / "input").write_bytes(bytes(range(100, 116)))

@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -192,7 +193,9 @@ class Store:
         return _read_json(self.root / "update")
 
     def write_update(self, record: dict[str, Any]) -> None:
-        _replace(self.root / "update", json.dumps(record).encode())
+        """Keep the record over a restart, unless the storage is full."""
+        with suppress(OSError):  # the update goes on or fails without it; after a restart it comes again
+            _replace(self.root / "update", json.dumps(record).encode())
 
     def trusted(self) -> set[bytes]:
         """The public keys in `trusted/`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -138,19 +139,26 @@ class Updater:
 
     def step(self) -> None:
         """Go on with the update as far as what was fetched allows."""
-        try:
+        with self._failing():
             if self._steps:
                 next(self._steps, None)
-        except (RegrowError, OSError) as error:
-            self._set(FAILED, str(error))
 
     def take(self, blob: str, number: int, data: bytes) -> None:
         """Accept a chunk from the broker."""
-        try:
+        with self._failing():
             if self.fetcher.take(blob, number, data) and self.record and self.record.total:
                 self.record.fetched += len(data)
-        except (RegrowError, OSError) as error:
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """What goes wrong ends the update."""
+        try:
+            yield
+        except RegrowError as error:
             self._set(FAILED, str(error))
+        except OSError as error:
+            self._store.collect()  # room for the record
+            self._set(FAILED, f"the storage is full or failed: {error.strerror}")
 
     def progress(self) -> dict[str, Any] | None:
         """The `update` of the reported message; None before the first desired version."""

@@ -76,8 +76,7 @@ class Agent:
     def _install(self):
         """Write a resident form and reserve memory while all that talks with the fleet has left the heap."""
         self._link.leave("sleeping")
-        if self._restart:
-            self._link.hand_over()
+        if self._restart and self._link.hand_over():
             self._restart()
         folder, starts = self._link.wanted, self._link.starts
         self._link = None

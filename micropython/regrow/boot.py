@@ -18,8 +18,11 @@ def boot(root="store"):
     record = read(root + "/update")
     letter = record.pop("wanted", None)
     if letter:
-        write(root + "/update", record)
-    else:
+        try:
+            write(root + "/update", record)
+        except OSError:
+            letter = None  # the storage is full: install nothing
+    if not letter:
         letter = read(root + "/active").get("slot")
     if letter not in ("A", "B"):
         return ()

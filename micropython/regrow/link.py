@@ -72,8 +72,8 @@ class Link:
         return self._updater.wanted
 
     def hand_over(self):
-        """Have the next start of the program take up the slot that is `wanted`."""
-        self._updater.hand_over()
+        """Have the next start of the program take up the slot that is `wanted`; whether it will."""
+        return self._updater.hand_over()
 
     def step(self, wait_ms=0):
         """Talk with the broker, waiting at most `wait_ms` for it, and go one step on with an update."""

@@ -142,12 +142,14 @@ class Store:
 
     def write_slot(self, letter, head):
         """Put a version into a slot; its parts must be here."""
+        _remove(self.slot(letter) + "/resident")  # of what stood there
         records.write(self.slot(letter) + "/head", head)
 
     def clear(self, letter):
         """Empty a slot."""
         _remove(self.slot(letter) + "/head")
         _remove(self.slot(letter) + "/head.new")
+        _remove(self.slot(letter) + "/resident")
 
     def activate(self, letter, version):
         """From now on, and over a power cut, the slot of that letter runs."""
@@ -174,7 +176,12 @@ class Store:
         return records.read(self.root + "/update")
 
     def write_update(self, record):
-        records.write(self.root + "/update", record)
+        """Keep the record over a restart; False where the storage is full, and the update goes on without."""
+        try:
+            records.write(self.root + "/update", record)
+        except OSError:
+            return False
+        return True
 
     def _unfinished(self, blob):
         return f"{self._parts}/{blob}.tmp"

@@ -91,9 +91,9 @@ class Updater:
         self._begin(desired)
 
     def hand_over(self):
-        """Have `boot.boot` of the next start take up the slot that is `wanted`."""
+        """Have `boot.boot` of the next start take up the slot that is `wanted`; whether it will."""
         self._record["wanted"] = self.wanted[-1]
-        self._store.write_update(self._record)
+        return self._store.write_update(self._record)
 
     def take_back(self, target):
         """The desired version of `target` was taken back: end its update if it is under way."""
@@ -112,8 +112,11 @@ class Updater:
         except StopIteration:
             self._steps = None
             unload("pack")
-        except (RegrowError, OSError) as error:
+        except RegrowError as error:
             self._fail(str(error))
+        except OSError as error:
+            self._store.collect()  # room for the record
+            self._fail(f"the storage is full or failed: error {error}")
         except MemoryError:
             self._fail(f"the update needs more heap than the {_free_heap()} bytes free")
 
