@@ -24,16 +24,61 @@ def gather(  # noqa: PLR0912, PLR0915 (a call per part would cost more than its 
     rest = p[21] - p[20]
     # all taps of a window's row lie side by side, unless they are dilated
     span = taps_w
+    across = taps_w
     if p[13] > 1:
         span = 1
+        across = width + 1  # no image is so wide
     line = width * depth
+    # what is copied of a row of a window that lies in the image: eight or four bytes at a time, and the rest
+    reach = (taps_h - 1) * down + 1
+    eights = 0
+    fours = span * depth >> 2
+    ends = span * depth & 3
+    if aligned:
+        eights = span * depth >> 3
+        fours = 0
+    gap = down * line - span * depth
     oy = first // p[6]
     ox = first - oy * p[6]
     while count:
-        top = oy * p[10] - p[14]
+        iy = oy * p[10] - p[14]
         left = ox * p[11] - p[15]
         ky = taps_h
-        iy = top
+        if iy >= 0 and left >= 0 and iy + reach <= height and left + across <= width:
+            # the whole window lies in the image
+            a = ptr8(uint(x) + (iy * line + left * depth))
+            while ky:
+                i = eights
+                if i:
+                    halves = ptr16(target)
+                    source = ptr16(a)
+                    while i:
+                        halves[0] = source[0]
+                        halves[1] = source[1]
+                        halves[2] = source[2]
+                        halves[3] = source[3]
+                        halves = ptr16(uint(halves) + 8)
+                        source = ptr16(uint(source) + 8)
+                        i -= 1
+                    target = ptr8(halves)
+                    a = ptr8(source)
+                i = fours
+                while i:
+                    target[0] = a[0]
+                    target[1] = a[1]
+                    target[2] = a[2]
+                    target[3] = a[3]
+                    target = ptr8(uint(target) + 4)
+                    a = ptr8(uint(a) + 4)
+                    i -= 1
+                i = ends
+                while i:
+                    target[0] = a[0]
+                    target = ptr8(uint(target) + 1)
+                    a = ptr8(uint(a) + 1)
+                    i -= 1
+                a = ptr8(uint(a) + gap)
+                ky -= 1
         while ky:
             kx = taps_w
             ix = left
