@@ -656,18 +656,20 @@ def test_columns_are_the_windows_of_an_image() -> None:
 def test_depthwise_stays_within_32_bits(activation: int, weight: int) -> None:
     depthwise = kernel("depthwise", "depthwise")
     channels = len(ROWS)
-    for zero, low, at in itertools.product((0, 255), (7, 0), (7, 255)):
+    cases = [(3, *each) for each in itertools.product((0, 255), (7, 0), (7, 255))]
+    for size, zero, low, at in [*cases, (5, 255, 7, 7)]:
         x = bytearray([activation] * 9 * channels)
-        levels = np.full(9, weight, np.int8)
-        stored = bytes([weight + 128] * 9 + [0] * 3)
+        levels = np.full(size * size, weight, np.int8)
+        stored = bytes([weight + 128] * len(levels) + [0] * (-len(levels) % 4))
         tile = b"".join(
             head(channel, levels, zero, 0, low, once=False, y=at) + stored for channel in range(channels)
         )
-        image = (3, 3, channels, 3, 3, channels, 3, 3)
-        window = (3, 5, 1, 128, channels, 28, len(tile), 0)
-        p = array("i", (0, 0, *image, 1, 1, 1, 1, 1, 1, zero, low, 255, at, *window))
-        depthwise(0, x, x, bytearray(tile + bytes(15 * channels)), p, 0, channels)
-        for place, taps in enumerate((4, 6, 4, 6, 9, 6, 4, 6, 4)):
+        around = size // 2
+        image = (3, 3, channels, 3, 3, channels, size, size)
+        window = (size, 2 + size, 1, 128, channels, 16 + len(stored), len(tile), 0)
+        p = array("i", (0, 0, *image, 1, 1, 1, 1, around, around, zero, low, 255, at, *window))
+        depthwise(0, x, x, bytearray(tile + bytes(size * (2 + size) * channels)), p, 0, channels)
+        for place, taps in enumerate((4, 6, 4, 6, 9, 6, 4, 6, 4) if size == 3 else [9] * 9):
             for channel in range(channels):
                 acc = taps * (activation - zero) * weight
                 assert x[place * channels + channel] == wanted(acc, channel, at, low), (place, channel)

@@ -56,6 +56,12 @@ def depthwise(  # noqa: PLR0912, PLR0915 (a call per part would cost more than i
     step = p[13]
     next_row = p[12] * columns - taps_w * step
     three = taps_w == 3 and taps_h == 3 and step == 1
+    # of a row of taps: those that are done four at a time, and the others
+    fours = 0
+    singles = taps_w
+    if step == 1:
+        fours = taps_w >> 2
+        singles = taps_w & 3
     down = p[12] * columns
     window = ptr8(uint(tile) + p[26])
     reach = (taps_h - 1) * p[12] + 1
@@ -187,7 +193,16 @@ def depthwise(  # noqa: PLR0912, PLR0915 (a call per part would cost more than i
                             t = w
                             ky = taps_h
                             while ky:
-                                i = taps_w
+                                i = fours
+                                while i:
+                                    s = (t[0] - weight_zero) * a[0] + s
+                                    s = (t[1] - weight_zero) * a[1] + s
+                                    s = (t[2] - weight_zero) * a[2] + s
+                                    s = (t[3] - weight_zero) * a[3] + s
+                                    a = ptr8(uint(a) + 4)
+                                    t = ptr8(uint(t) + 4)
+                                    i -= 1
+                                i = singles
                                 while i:
                                     s = (t[0] - weight_zero) * a[0] + s
                                     a = ptr8(uint(a) + step)

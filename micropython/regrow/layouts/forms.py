@@ -34,6 +34,10 @@ _SPARSE = const(60)
 _START = const(300)  # to start a block of a sparse row
 _SCATTER = const(45)  # where half of the inputs are 0
 _INPUT = const(160)  # to start an input
+_HALF = const(30)  # of eights where half of the inputs are 0
+_UNPACK = const(41)  # of lanes besides, a position, where they are unpacked for one
+_COPY = const(70)  # to copy a value of a window
+_CALLS = const(30000)  # of kernels, for the positions taken together
 _LISTED = const(20)  # of eights where one list of inputs serves all channels, and half of them are 0
 _READ = const(14)  # besides, where a weight serves once: to read it
 _UNPACKED = const(4)  # positions that pay for unpacking
@@ -94,8 +98,10 @@ def choose(space, lines, zero):
     four = highest - lowest < 16 and space.positions >= _UNPACKED
     if four:
         lanes = Lanes(space, zero, lowest)
-        if lanes.fits() and (not space.lists or lanes.share() >= _BATCH):
-            best, cost = lanes, _LANES
+        if lanes.fits():
+            product = _LANES + _UNPACK // lanes.share()
+            if not best.fits() or lanes.cost(product) < best.cost(_HALF if space.lists else _EIGHTS):
+                best, cost = lanes, _LANES
     if space.pixels:
         from .pixels import pixels
 
@@ -173,6 +179,14 @@ class Form:
         self.tile = min(space.channels, groups * self.width)
         self.tile_bytes = groups * self.size
         return self.batch
+
+    def cost(self, product):
+        """What a position costs, where a product costs so much."""
+        space = self.space
+        batch = self.share()
+        passes = (space.channels + self.tile - 1) // self.tile
+        products = self.groups * self.width * space.length
+        return product * products + passes * (_COPY * space.column + _CALLS // batch)
 
 
 class Rows(Form):
