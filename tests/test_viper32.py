@@ -150,7 +150,7 @@ def grid_words(model: Model, state: int, before: int) -> array:
 
 def test_grid():
     """One step from every kind of state and model, at the extremes of what it looks back at."""
-    kernels = viper32.load(REGROW / "codecs" / "grid.py")
+    kernels = viper32.load(REGROW / "codecs" / "gridkernel.py")
     near = tuple(Neighbour(distance, weight) for distance, weight in ((1, 127), (5, -128), (9, 127)))
     cases = itertools.product(
         (1 << 14, (1 << 29) + 4095, (1 << 30) - 1, (1 << 30) - 8192),

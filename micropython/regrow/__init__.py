@@ -67,11 +67,20 @@ def start(file, memory):
 
 def _install(path, trust, before):
     try:
-        from .firstload import write
+        found = _firstload().prepare(path, trust, before)
+        unload(f"{__name__}.firstload")
+        if found:
+            from .install import install
 
-        write(path, trust, before)
+            install(*found)
     finally:
         leave(before)
+
+
+def _firstload():
+    from . import firstload  # it leaves before the installation
+
+    return firstload
 
 
 def _resident():

@@ -38,7 +38,7 @@ class Agent:
         if not restart:
             from .names import GUESTS, keep
 
-            keep(regrow, GUESTS)
+            keep(regrow, GUESTS.split())
             regrow.unload("regrow.names")
         self._join(0, *past)
 

@@ -7,32 +7,30 @@ from . import leave, unload
 _PACKAGE = __name__[: __name__.rfind(".")]
 
 
-def write(path, trust, before):
-    """Write the resident form of the pack at `path`, as regrow.load takes both, unless it is there.
+def prepare(path, trust, before):
+    """What `install` takes for the pack at `path`; None if its resident form is there.
 
-    `before`: the modules that stay. Raises what regrow.load does.
+    `path` and `trust` as in regrow.load, which raises what this does; `before`: the modules that stay.
     """
-    parts = None
+    _keep(("parts", "install", "layouts.conv"))  # few packs have no convolution
+    parts, target = _open(path, trust)
+    leave(before, "firstload", "parts", "reader")
+    if not parts:
+        return None
     try:
-        _keep(("parts", "install", "layouts.conv"))  # few packs have no convolution
-        parts, target = _open(path, trust)
-        leave(before, "firstload", "parts", "reader")
-        if parts:
-            codecs = parts.codecs()
-            _keep(codecs)
-            for codec in codecs:
-                __import__(f"{_PACKAGE}.{codec}")
-            coming, *scratch = _needs(parts)
-            _keep(coming)
-            scratch = _scratch(*scratch)
-            if "layouts.conv" in coming:
-                __import__(f"{_PACKAGE}.layouts.forms")  # some ports keep a record of machine code
-            from .install import install
-
-            install(parts, target, scratch)
-    finally:
-        if parts:
-            parts.close()
+        codecs = parts.codecs()
+        _keep(codecs)
+        for codec in codecs:
+            __import__(f"{_PACKAGE}.{codec}")
+        coming, *scratch = _needs(parts)
+        _keep(coming)
+        scratch = _scratch(*scratch)
+        if "layouts.conv" in coming:
+            __import__(f"{_PACKAGE}.layouts.forms")  # some ports keep a record of machine code
+    except Exception:
+        parts.close()
+        raise
+    return parts, target, scratch
 
 
 def _open(path, trust):

@@ -28,29 +28,30 @@ _PACKAGE = __name__[: __name__.rfind(".")]
 _WORDS = const(33)
 _AGAIN = const(30)
 _HEAD = const(76)
-FAMILIES = {
-    0: "elementwise",
-    1: "pool",
-    2: "movement",
-    3: "conv",
-    4: "depthwise",
-    9: "conv",
-    17: "pool",
-    18: "elementwise",
-    22: "reshape",
-    25: "softmax",
-    34: "movement",
-    39: "movement",
-    40: "reduce",
-    41: "elementwise",
-    45: "movement",
-    56: "argmax",
-    67: "transpose_conv",
-    74: "reduce",
-    97: "resize",
-    255: "lookup",
-}
-"""By operator code: the file in kernels/ that runs it, and in layouts/ that writes its record."""
+_FAMILIES = """
+elementwise 0 18 41
+pool 1 17
+movement 2 34 39 45
+conv 3 9
+depthwise 4
+reshape 22
+softmax 25
+reduce 40 74
+argmax 56
+transpose_conv 67
+resize 97
+lookup 255
+"""
+# Files in kernels/ that run operators, and in layouts/ that write their records, and the operators' codes. As
+# one text, so that MicroPython keeps no name of those that a board never imports.
+
+
+def family(code):
+    """The file for the operator of that code; PackError if there is none."""
+    for line in _FAMILIES.split("\n"):
+        if str(code) in line.split()[1:]:
+            return line.split()[0]
+    raise PackError(f"the graph has an op with operator code {code}, which no kernel runs")
 
 
 class Output:
@@ -145,7 +146,7 @@ class Output:
 def install(parts, path, scratch):
     """Write the resident form of the pack with those parts to `path`; it is there whole or not at all.
 
-    `scratch`: for all decoders, see `plan.needs`.
+    `scratch`: for all decoders, see `plan.needs`. The parts are closed.
 
     Raises PackError for a network that breaks the format or has an op that no kernel runs, CapacityError if
     heap or storage are too small.
@@ -161,6 +162,8 @@ def install(parts, path, scratch):
     except Exception:
         _remove(fresh)
         raise
+    finally:
+        parts.close()
 
 
 def _write(parts, file, scratch):
@@ -172,7 +175,7 @@ def _write(parts, file, scratch):
     chain = []
     for n, op in enumerate(graph.ops()):
         place, size = stretches[2 * n], stretches[2 * n + 1]
-        chain.append((op, FAMILIES[op.code], place, size))
+        chain.append((op, family(op.code), place, size))
         if op.outputs and op.outputs[0].room < op.outputs[0].size:
             continue
         if len(chain) > 1:
@@ -180,7 +183,7 @@ def _write(parts, file, scratch):
             bands.write(chain, out, _lay)
             unload(bands.__name__)
         else:
-            out.begin(FAMILIES[op.code], place)
+            out.begin(family(op.code), place)
             _lay(op, out, size)
         chain = []
     description = {
@@ -209,9 +212,7 @@ def _lay(op, out, size):
 
     The layout leaves the heap again: no two of them are wanted at one time.
     """
-    if op.code not in FAMILIES:
-        raise PackError(f"the graph has an op with operator code {op.code}, which no kernel runs")
-    layout = _layout(FAMILIES[op.code])
+    layout = _layout(family(op.code))
     steps = layout.lay(op, out)
     least = next(steps)
     if size is not None:

@@ -7,72 +7,34 @@ would cut in pieces what they leave behind, and an arena needs one piece.
 import gc
 import sys
 
-IMPORTS = {
-    "install": ("plan", "graph", "weights", "layouts.__init__"),
-    "parts": ("reader", "pack", "resident"),
-    "codecs.raw": ("codecs.__init__", "rice"),
-    "codecs.central": ("codecs.__init__", "generator"),
-    "codecs.grid": ("codecs.__init__", "codecs.gridmodel", "rice"),
-    "layouts.conv": (
-        "layouts.forms",
-        "layouts.pixels",
-        "layouts.sparse",
-        "layouts.scatter",
-        "layouts.channels",
-        "layouts.checks",
-        "quant",
-    ),
-    "layouts.depthwise": ("layouts.channels", "layouts.checks", "quant"),
-    "layouts.transpose_conv": ("layouts.channels", "layouts.checks", "quant"),
-    "layouts.pool": ("layouts.checks", "quant"),
-    "layouts.softmax": ("layouts.checks", "quant"),
-    "layouts.elementwise": ("layouts.strides", "layouts.checks", "quant"),
-    "layouts.bands": ("layouts.elementwise", "layouts.strides", "layouts.checks", "quant"),
-    "layouts.reduce": ("layouts.strides", "layouts.checks", "quant"),
-    "layouts.movement": ("layouts.strides", "layouts.checks"),
-}
-"""What modules import that are named to `keep`; what is missing here costs room, nothing else."""
+_IMPORTS = """
+install: plan graph weights layouts.__init__
+parts: reader pack resident
+codecs.raw: codecs.__init__ octaves rice
+codecs.central: codecs.__init__ generator
+codecs.grid: codecs.__init__ codecs.gridkernel codecs.gridmodel octaves rice
+layouts.conv: layouts.forms layouts.pixels layouts.sparse layouts.scatter layouts.channels layouts.checks quant
+layouts.depthwise: layouts.channels layouts.checks quant
+layouts.transpose_conv: layouts.channels layouts.checks quant
+layouts.pool: layouts.checks quant
+layouts.softmax: layouts.checks quant
+layouts.elementwise: layouts.strides layouts.checks quant
+layouts.bands: layouts.elementwise layouts.strides layouts.checks quant
+layouts.reduce: layouts.strides layouts.checks quant
+layouts.movement: layouts.strides layouts.checks
+"""
+# What modules import that are named to `keep`; what is missing here costs room, nothing else. As one text,
+# so that MicroPython keeps no name of what a board never imports.
 
-GUESTS = (
-    "install",
-    "parts",
-    "signing",
-    "sha512",
-    "fetch",
-    "mqtt",
-    "probe",
-    "network",
-    "executor",
-    "codecs.raw",
-    "codecs.central",
-    "codecs.grid",
-    "layouts.conv",
-    "layouts.depthwise",
-    "layouts.pool",
-    "layouts.elementwise",
-    "layouts.bands",
-    "layouts.reshape",
-    "layouts.softmax",
-    "kernels.eights",
-    "kernels.lanes",
-    "kernels.pixels",
-    "kernels.pixels8",
-    "kernels.pixels4",
-    "kernels.rows",
-    "kernels.single",
-    "kernels.scatter",
-    "kernels.once",
-    "kernels.sparse",
-    "kernels.layer",
-    "kernels.columns",
-    "kernels.wide",
-    "kernels.depthwise",
-    "kernels.pool",
-    "kernels.add",
-    "kernels.reshape",
-    "kernels.softmax",
-)
-"""Those that come and go while a device serves its fleet."""
+GUESTS = """
+install parts signing sha512 fetch mqtt probe network executor codecs.raw codecs.central codecs.grid
+layouts.conv layouts.depthwise layouts.pool layouts.elementwise layouts.bands layouts.reshape
+layouts.softmax kernels.eights kernels.lanes kernels.pixels kernels.pixels8 kernels.pixels4
+kernels.rows kernels.single kernels.scatter kernels.once kernels.sparse kernels.layer kernels.columns
+kernels.wide
+kernels.depthwise kernels.pool kernels.add kernels.reshape kernels.softmax
+"""
+# Those that come and go while a device serves its fleet.
 
 
 def keep(package, modules):
@@ -84,7 +46,7 @@ def keep(package, modules):
     root = package.__file__.rpartition("/")[0]
     coming = []
     for module in modules:
-        for each in (module,) + IMPORTS.get(module, ()):  # noqa: RUF005 (boards unpack nothing here)
+        for each in [module] + _imports(module):  # noqa: RUF005 (boards unpack nothing here)
             name = package.__name__ + "." + each
             if name not in sys.modules and name not in coming:
                 _keep(name)
@@ -99,6 +61,11 @@ def keep(package, modules):
     for name in coming:
         del sys.modules[name]
         delattr(package, name)
+
+
+def _imports(module):
+    place = _IMPORTS.find(f"\n{module}: ") + 1
+    return _IMPORTS[place : _IMPORTS.find("\n", place)].split()[1:] if place else []
 
 
 def _keep_table(path):

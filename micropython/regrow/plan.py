@@ -6,7 +6,7 @@ from micropython import const
 
 from .errors import PackError
 from .graph import ACTIVATION, VARIABLE, Graph
-from .install import FAMILIES
+from .install import family
 from .weights import Scratch, Weights
 
 _ALIGNMENT = const(8)
@@ -22,8 +22,7 @@ def needs(parts):
         Weights(parts.weights(number), scratch)
     graph = Graph(parts.graph())
     for op in graph.bare():
-        if op.code in FAMILIES:
-            modules.add(f"layouts.{FAMILIES[op.code]}")
+        modules.add(f"layouts.{family(op.code)}")
     for number in range(len(graph)):
         if _is_band(graph.tensor(number)):
             modules.add("layouts.bands")

@@ -96,7 +96,7 @@ class Weights:
         if codec and self.dtype:
             raise PackError(f"codec {codec} grows int8 levels only")
         if form == 3:
-            from .rice import Octaves
+            from .octaves import Octaves
 
             self.scales = Octaves(reader, self.channels)
         else:

@@ -18,7 +18,7 @@ _SHAPES = (
 )
 _MANTISSAS = (32768, 30048, 27554, 25268, 23170, 21247, 19484, 17867)
 
-# Places as in `grid`: in the words, and in scratch.halves.
+# Places as in `gridkernel`: in the words, and in scratch.halves.
 _FIELDS = const(7)
 _PAST = const(14)
 _NEAR = const(18)
