@@ -130,7 +130,7 @@ def test_what_is_expected_comes_true_however_sure_the_source_is(sureness: float)
     y = (p.cumsum(axis=1) < RANDOM.random((20_000, 1))).sum(axis=1).clip(max=4)
     pack = logits + 0.5 * RANDOM.normal(size=logits.shape)
     by = metrics.temperature(sureness * logits[:400], y[:400])
-    expected = metrics.regret(1, sureness * logits, pack, by)
+    expected = metrics.regrets(1, sureness * logits, pack, by).mean()
     hits = 100 * ((logits.argmax(axis=1) == y).mean() - (pack.argmax(axis=1) == y).mean())
     assert expected == pytest.approx(hits, rel=0.25)
     assert sureness != 1.0 or by == 1.0
@@ -153,3 +153,16 @@ def test_a_smooth_auc_is_nearly_the_auc_and_its_drop_varies_less() -> None:
         smooth.append(metrics.smooth_auc(scores, y) - metrics.smooth_auc(other, y))
     assert np.std(smooth) < 0.7 * np.std(counted)
     assert metrics.smooth_auc(np.zeros(4), np.array([0, 1, 0, 1])) == pytest.approx(0.5)
+
+
+def test_the_count_weighs_more_the_more_it_tells() -> None:
+    """Regrets say 1 point, hits 3: of few samples the count tells little, of many it decides."""
+    found = []
+    for count in (100, 1000, 10_000, 1_000_000):
+        regrets = np.where(np.arange(count) % 100 == 0, 100.0, 0.0)
+        source = np.ones(count)
+        pack = np.where(np.arange(count) % 100 < 3, 0.0, 1.0)
+        found.append(metrics.expected_hits(regrets, source, pack))
+    assert found == sorted(found)
+    assert 1 < found[0] < 2
+    assert found[-1] == pytest.approx(3, abs=0.01)

@@ -25,6 +25,8 @@ Levels = NDArray[np.int8]
 DAMPING = 0.01
 RIDGE = 0.1
 """Both in units of the mean square of the inputs."""
+WIDE = 0.1
+"""The same, at least, for as many inputs as samples: these tell the moments of a wide layer badly."""
 SMALLEST, TINY = 1e-6, 1e-30
 """What inputs that hardly vary count as, of the most varying ones and at least."""
 BLOCK = 64
@@ -123,8 +125,9 @@ def fit(values: Doubles, step: float, source: Floats, now: Floats, *, biased: bo
         source = now if same else source - before[:, None].astype(np.float32)
     means = np.square(now).mean(axis=(1, 2), dtype=np.float64)
     unit = np.maximum(means, SMALLEST * means.max() + TINY)
-    wanted = grouped if source is now else _fitted(grouped, source, now, RIDGE * unit)
-    levels = _round(wanted, step, now, DAMPING * unit)
+    chance = WIDE * k / now.shape[1]
+    wanted = grouped if source is now else _fitted(grouped, source, now, max(RIDGE, chance) * unit)
+    levels = _round(wanted, step, now, max(DAMPING, chance) * unit)
     shift = _means(grouped, before) - _means(step * levels, after) if biased else np.zeros(len(values))
     return Rounded(levels.reshape(values.shape).astype(np.int8), shift)
 

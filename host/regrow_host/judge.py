@@ -89,7 +89,8 @@ class Judge:
         """The paired difference of two networks from their outputs; `looks` as in `metrics.compare`."""
         comparison = metrics.compare(self.metric, self.scores(source), self.scores(pack), self.labels, looks)
         if self.labelled and self.metric in metrics.RANKS:
-            expected = metrics.regret(metrics.RANKS[self.metric], source, pack, self.temperature)
+            regrets = metrics.regrets(metrics.RANKS[self.metric], source, pack, self.temperature)
+            expected = metrics.expected_hits(regrets, self.scores(source), self.scores(pack))
         elif self.metric == "auc":
             before, after = (metrics.smooth_auc(self.scores(each), self.labels) for each in (source, pack))
             expected = 100 * (before - after)

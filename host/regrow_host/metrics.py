@@ -23,6 +23,8 @@ RESAMPLES = 2000
 ERROR = 0.05
 """The share of intervals that miss what they are of."""
 TEMPERATURES = np.exp2(np.arange(-24, 25) / 4)
+DOUBT = 0.5
+"""Of a regret: how far the drop may truly be from it."""
 BANDWIDTH = 0.2
 """In standard deviations of a class's log scores."""
 CLEARLY = 1.92
@@ -36,8 +38,7 @@ Floats = NDArray[np.floating[Any]]
 class Comparison:
     """A metric of source and pack on the same samples; low..high is the drop's 95 % interval.
 
-    `expected` is the drop by the source's own probabilities (`regret`) or by `smooth_auc`, where there is
-    either, else `drop`.
+    `expected` is the drop that varies less with chance, by `expected_hits` or `smooth_auc`, else `drop`.
     """
 
     metric: str
@@ -51,9 +52,9 @@ class Comparison:
 
     @property
     def likely(self) -> float:
-        """The drop by which packs are judged. Most of a counted drop of half a point is chance: it would make
-        packs larger than they need, and the count of the one that passes too good. What is expected varies a
-        quarter as much and asks no label of top1 or top5; it gives way to a count whose lower end is more.
+        """The drop by which packs are judged. Most of a counted drop of half a point is chance, which would
+        make packs larger than they need, and the count of the one that passes too good: what is expected
+        varies a quarter as much. It gives way to a count of which even the lower end is more.
         """
         return max(self.expected, self.low)
 
@@ -136,34 +137,45 @@ def probabilities(outputs: Floats) -> NDArray[np.float64]:
 
 def temperature(outputs: Floats, y: NDArray[Any]) -> float:
     """What divides the logits so that the probabilities are those of the classes y (n,): that of the highest
-    likelihood, 1 where it is not clearly better (Guo et al., On Calibration of Modern Neural Networks, 2017).
+    likelihood, 1 where it is not clearly better (Guo et al., On calibration of modern neural networks, 2017).
     """
     p = probabilities(outputs.reshape(len(outputs), -1))
-    place = np.arange(len(p)), y.reshape(-1)
+    places = np.arange(len(p)), y.reshape(-1)
 
     def likelihood(each: float) -> float:
-        return float(np.log(_tempered(p, each)[place]).sum())
+        return float(np.log(_tempered(p, each)[places]).sum())
 
     best = float(max(TEMPERATURES, key=likelihood))
     return best if likelihood(best) > likelihood(1.0) + CLEARLY else 1.0
 
 
 def _tempered(p: NDArray[np.float64], by: float) -> NDArray[np.float64]:
-    # The least is what `probabilities` lets the least be.
-    powers = np.maximum((p / p.max(axis=1, keepdims=True)) ** (1 / by), 1e-12)
+    powers = np.maximum((p / p.max(axis=1, keepdims=True)) ** (1 / by), TINY)
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
-def regret(rank: int, source: Floats, pack: Floats, temperature: float = 1.0) -> float:
-    """Points of hits among the first `rank` classes that a pack is expected to lose, if the source's
-    probabilities at the temperature are those of the classes: where both choose the same it loses nothing.
+def regrets(rank: int, source: Floats, pack: Floats, temperature: float = 1.0) -> NDArray[np.float64]:
+    """Per sample the points of hits among the first `rank` classes that a pack is expected to lose, if the
+    source's probabilities at the temperature are those of the classes: none where both choose the same.
 
     Less noisy than counting hits, and needs no labels. Outputs are (n, *classes).
     """
     p = _tempered(probabilities(source.reshape(len(source), -1)), temperature)
     best = np.sort(p, axis=1)[:, -rank:].sum(axis=1)
     order = np.argsort(-by_class(pack.reshape(len(pack), -1)), axis=1, kind="stable")[:, :rank]
-    return 100 * float((best - np.take_along_axis(p, order, axis=1).sum(axis=1)).mean())
+    return np.asarray(100 * (best - np.take_along_axis(p, order, axis=1).sum(axis=1)))
+
+
+def expected_hits(regrets: Floats, source: Floats, pack: Floats) -> float:
+    """Points of hits that a pack loses, from its regrets and the hits of both (n,): the mean regret and the
+    counted drop, weighted by their inverse variances (Graybill and Deal, Combining unbiased estimators,
+    Biometrics 15, 1959). That of the regret has a part for what the source's probabilities are worth.
+    """
+    regret = float(regrets.mean())
+    variance = float(regrets.var()) / len(regrets) + (DOUBT * regret) ** 2
+    _, error = _paired(source, pack)
+    share = variance / (variance + error**2)
+    return regret + share * (100 * float((source - pack).mean()) - regret)
 
 
 def figure(metric: str, values: Floats, y: NDArray[Any]) -> float:
@@ -218,18 +230,11 @@ def _interval(
     (Agresti and Min, Statistics in Medicine 24, 2005); else the paired percentile bootstrap (Efron and
     Tibshirani, An Introduction to the Bootstrap, 1993).
     """
-    count = len(y)
     if metric in RANKS:
-        worse = float((source > pack).sum()) + 0.5
-        better = float((source < pack).sum()) + 0.5
-        total = count + 2
-        middle = (worse - better) / total
-        half = (
-            NormalDist().inv_cdf(1 - error / 2)
-            * np.sqrt(worse + better - (worse - better) ** 2 / total)
-            / total
-        )
-        return 100 * (middle - half), 100 * (middle + half)
+        middle, deviation = _paired(source, pack)
+        half = NormalDist().inv_cdf(1 - error / 2) * deviation
+        return middle - half, middle + half
+    count = len(y)
     random = np.random.default_rng(0)
     drops = []
     for _ in range(RESAMPLES):
@@ -239,3 +244,12 @@ def _interval(
         drops.append(_drop(metric, source[drawn], pack[drawn], y[drawn]))
     low, high = np.percentile(drops, [50 * error, 100 - 50 * error])
     return float(low), float(high)
+
+
+def _paired(source: Floats, pack: Floats) -> tuple[float, float]:
+    """The adjusted drop of hits in points, and its standard deviation."""
+    worse = float((source > pack).sum()) + 0.5
+    better = float((source < pack).sum()) + 0.5
+    total = len(source) + 2
+    deviation = math.sqrt(worse + better - (worse - better) ** 2 / total) / total
+    return 100 * (worse - better) / total, 100 * deviation
