@@ -144,7 +144,10 @@ class Case:
         graph = Graph(tuple(self.tensors), (op,), inputs, (last,), self.arena)
         write_pack(folder / f"{name}.rgp", graph, self.weights)
         shapes = [self.tensors[i].shape for i in inputs]
-        write_samples(folder, name, [self.rng.integers(-128, 128, (SAMPLES, *s), np.int8) for s in shapes])
+        arrays = [self.rng.integers(-128, 128, (SAMPLES, *s), np.int8) for s in shapes]
+        for values in arrays:
+            values[self.rng.random(values.shape) < self.rng.choice([0, 0.5])] = -128
+        write_samples(folder, name, arrays)
 
 
 def write_samples(folder: Path, name: str, inputs: Sequence[Array]) -> None:
@@ -184,6 +187,8 @@ def draw(rng: np.random.Generator, folder: Path, name: str, code: int) -> None:
         case.write(folder, name, code, options)
     elif code == FULLY_CONNECTED:
         terms, units = int(rng.integers(1, 3000)), int(rng.integers(1, 40))
+        if rng.random() < 0.3:
+            terms, units = units, terms // 8 + 1
         case.layer((1, terms), (units, terms), 0, (1, units))
         case.write(folder, name, code, activation)
     elif code == ADD:
@@ -495,50 +500,63 @@ def test_sparse_sums_of_one_position_stay_within_32_bits(weight_zero: int) -> No
             assert arena[terms + channel] == wanted(acc, channel, 7, 7, True), (terms, channel)
 
 
+def scattered(levels: Array, zero: int, first: int, last: int) -> bytes:
+    """A tile of the inputs first .. last of a layer, for all channels."""
+    layout = viper32.load(BOARD / "regrow" / "layouts" / "scatter.py")
+    channels, terms = levels.shape
+    tile = bytearray(2 + (last - first) * (3 + 16 * (3 * channels // 8 + 1)))
+    tile[:2] = (last - first).to_bytes(2, "little")
+    places, passed = np.zeros(terms, np.uint16), np.zeros(terms, np.uint16)
+    for writes in (0, 1):
+        for slot, row in enumerate(levels, 1):
+            stored = (row + 128).astype(np.uint8).tobytes()
+            layout.put(stored, first, last, 128 + zero, slot, places, passed, tile, writes)
+        if not writes:
+            end = 2
+            for i in range(first, last):
+                tile[end] = -(-int(places[i]) // 8)
+                places[i], passed[i], end = end + 2, 0, end + 3 + 16 * tile[end]
+            layout.blank(tile, last - first)
+    layout.seal(tile, last - first)
+    return bytes(tile[:end])
+
+
 @pytest.mark.parametrize("weight_zero", [0, -128, 127])
 def test_scattered_sums_stay_within_32_bits(weight_zero: int) -> None:
-    """Two tiles of inputs, and sums that take the longest steps; the products left out are counted."""
-    layout = viper32.load(BOARD / "regrow" / "layouts" / "scatter.py")
+    """Two tiles of inputs, or one for two positions; the products left out are counted."""
     start, accumulate = kernel("scatter", "start"), kernel("scatter", "accumulate")
     often = 32 if weight_zero else 64
     rng = np.random.default_rng(6)
     drawn, rare = rng.integers(-128, 128, (40, 30)), rng.integers(-128, 128, (300, 5))
     few = np.where(rng.random((40, 30)) < 0.3, drawn, weight_zero)
     for x, levels, times in (
-        (rng.integers(0, 256, 30) * (rng.random(30) < 0.5), few, 1),
-        (np.array([255, 0, 1, 0, 255]), np.where(rng.random((300, 5)) < 0.01, rare, weight_zero), 1),
-        (np.full(256, 255), np.full((1, 256), 127 if weight_zero < 0 else -128), often),
+        (rng.integers(0, 256, (2, 30)) * (rng.random((2, 30)) < 0.5), few, 1),
+        (np.array([[255, 0, 1, 0, 255]] * 2), np.where(rng.random((300, 5)) < 0.01, rare, weight_zero), 1),
+        (np.full((2, 256), 255), np.full((1, 256), 127 if weight_zero < 0 else -128), often),
     ):
         channels, terms = levels.shape
-        size = 8 + terms * (3 + 16 * (3 * channels // 8 + 1)) & -4
-        work = bytearray(size + 4 + 4 * channels)
-        p = array("i", (0, 0, *[1] * 5, channels, *[0] * 19, size, size, 0, 0))
-        start(work, p)
+        weights, zeros = levels - weight_zero, (levels != weight_zero).astype(int)
         arena = x.astype(np.uint8).tobytes()
+        whole = bytes(16 * channels) + scattered(levels, weight_zero, 0, terms)
+        sums = len(whole) + 4 & -4
+        work = bytearray(sums + 2 * (4 + 4 * channels))
+        p = array("i", (0, 0, 1, 2, terms, 1, 2, channels, 1, 1, 1, 1, *[0] * 21))
+        start(work, sums, channels)
+        before = (times - 1) * weights @ x[0]  # as if there were that many more inputs
+        np.frombuffer(work, np.int32, channels, sums + 4)[:] += before
         for first, last in ((0, terms // 3), (terms // 3, terms)):
-            places, passed = np.zeros(terms, np.uint16), np.zeros(terms, np.uint16)
-            for writes in (0, 1):
-                for channel, row in enumerate(levels):
-                    stored = (row + 128).astype(np.uint8).tobytes()
-                    layout.put(
-                        stored, first, last, 128 + weight_zero, channel + 1, places, passed, work, writes
-                    )
-                if not writes:
-                    work[:2] = (last - first).to_bytes(2, "little")
-                    end = 2
-                    for i in range(first, last):
-                        work[end] = -(-int(places[i]) // 8)
-                        places[i], passed[i], end = end + 2, 0, end + 3 + 16 * work[end]
-                    assert end <= size
-                    layout.blank(work, last - first)
-            layout.seal(work, last - first)
-            for _ in range(times):
-                p[22] = first
-                accumulate(work, work, arena, p)
-        sums = np.frombuffer(work[size:], np.int32)
-        assert sums[0] == 0
-        assert np.array_equal(sums[1:] - BIAS, times * (levels - weight_zero) @ x)
-        assert p[29] == (levels != weight_zero)[:, x == 0].sum()
+            tile = scattered(levels, weight_zero, first, last)
+            work[: len(tile)] = tile
+            assert accumulate(work, work, arena, first, work, p, sums, 1, 0, 0) == last - first
+        found = np.frombuffer(work, np.int32, channels, sums + 4) - BIAS
+        assert found.tolist() == (before + weights @ x[0]).tolist()
+        assert p[30] == (zeros @ (x[0] == 0)).sum()
+        p[30] = 0
+        work[: len(whole)] = whole
+        assert accumulate(work, work, arena, 0, work, p, sums, 2, 1, 0) == 0
+        found = np.frombuffer(work[sums:], np.int32).reshape(2, -1) - BIAS
+        assert found[:, 1:].tolist() == (x @ weights.T).tolist()
+        assert p[30] == ((x == 0) @ zeros.T).sum()
 
 
 def pixel_sums(form: str, x: Array, levels: Array, steps: tuple[int, int], batch: int = 1) -> Array:

@@ -113,7 +113,7 @@ def choose(space, lines, zero):
     read = _READ if space.positions == 1 else 0
     dense_cost = (cost + read) * best.groups * best.width * space.length
     sparse_cost = (_SPARSE + read) * words[3] + _START * blocks * space.channels
-    if space.lists and space.positions == 1:
+    if space.lists and not space.column:
         pairs = space.channels * space.terms - words[4] + 4 * space.terms
         if (_SCATTER + read) * pairs + _INPUT * space.terms < min(sparse_cost, dense_cost):
             from .scatter import Scatter

@@ -4,7 +4,7 @@ An input has u8 steps, u8 pairs in them that are no weight's first, 8 pairs a st
 many bytes its sum stands behind that of the pair before, then u8 0. The zero point is taken off. What is then
 beyond -127 .. 127 takes two pairs or three, what stands too far behind takes more with weights of 0, and the
 last step ends with such. In the record: tiles of one size, u16 inputs and the inputs, then the heads of all
-channels, with BIAS once.
+channels, with BIAS once; where there are more positions than one, the heads, then all inputs in one tile.
 """
 
 from array import array
@@ -12,34 +12,37 @@ from array import array
 import micropython
 from micropython import const
 
+from ..quant import BIAS
+from .channels import HEAD
 from .forms import Form
-from .sparse import write_heads
 
 _LONGEST = const(3 + 16 * 255)  # bytes of an input
-_MOST_PASSES = const(16)  # over all weights, to write them
+_MOST_PASSES = const(32)  # over all weights, to write them
 _MOST_ROOM = const(65532)
 
 
 class Scatter(Form):
     kernel = "scatter"
-    width = 1
     size = 0
 
     def __init__(self, space, lines, zero, words):
-        super().__init__(space, 0)  # heads have the zero point
+        self.width = space.channels
+        self._once = space.positions == 1
+        super().__init__(space, not self._once)
         self._lines = lines
         self._zero = zero
-        self.skipped = words[4]
+        self.skipped = min((1 << 30) - 1, space.positions * words[4])
 
     def fits(self):
         """Count the pairs of every input, and settle which inputs each tile has."""
         space = self.space
-        room = min(_MOST_ROOM, space.room - 4 * space.channels - 8 & -4)
+        heads = 0 if self._once else HEAD * space.channels
+        room = min(_MOST_ROOM, space.room - heads - 4 * space.channels - 8 & -4)
         self._last = array("H", bytes(2 * space.terms))
         self._places = array("H", self._last)
         self._each_channel(0, space.terms, bytearray(1))
         self._counts = []
-        most, end, count = 16, 2, 0
+        most, end, count = HEAD, 2, 0
         for pairs in self._places:
             size = _bytes(pairs)
             if size > min(_LONGEST, room - 2):
@@ -51,15 +54,20 @@ class Scatter(Form):
             count += 1
             most = max(most, end)
         self._counts.append(count)
-        self.tile = len(self._counts)
-        self.tile_bytes = self.size = most + 3 & -4
-        return self.tile <= _MOST_PASSES
+        self.size = heads + (most + 3 & -4)
+        return len(self._counts) <= (_MOST_PASSES if self._once else 1)
 
     def share(self):
+        if not self._once:
+            return super().share()
         self.batch = 0
+        self.tile = len(self._counts)
+        self.tile_bytes = self.size
 
     def write(self, out, lines):
-        tile = bytearray(self.size)
+        if not self._once:
+            self._write_heads(out)
+        tile = bytearray(self.size - (0 if self._once else HEAD * self.space.channels))
         places = self._places
         first = 0
         for count in self._counts:
@@ -76,8 +84,17 @@ class Scatter(Form):
             seal(tile, count)
             out.write(tile)
             first = last
+        if self._once:
+            self._write_heads(out)
+
+    def _write_heads(self, out):
+        lines = self._lines
         lines.weights.rewind()
-        write_heads(out, lines, self.space.channels)
+        for channel in range(self.space.channels):
+            lines.read()
+            head = array("i", lines.head(channel))
+            head[0] -= BIAS * self._once
+            out.write(head)
 
     def _each_channel(self, first, last, tile):
         lines = self._lines

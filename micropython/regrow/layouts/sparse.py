@@ -132,13 +132,8 @@ class Single(Sparse):
                 out.write(memoryview(row)[:end])
                 left -= end
         lines.weights.rewind()
-        write_heads(out, lines, self.space.channels)
-
-
-def write_heads(out, lines, channels):
-    """The heads of all channels, as sums of one position have BIAS once."""
-    for channel in range(channels):
-        lines.read()
-        head = array("i", lines.head(channel))
-        head[0] -= BIAS
-        out.write(head)
+        for channel in range(self.space.channels):
+            lines.read()
+            head = array("i", lines.head(channel))
+            head[0] -= BIAS
+            out.write(head)
