@@ -111,15 +111,22 @@ class Case:
         self.arena += tensor.nbytes + int(self.rng.integers(0, 5))
         self.tensors.append(tensor)
 
-    def layer(self, x: Sequence[int], filters: Sequence[int], axis: int, y: Sequence[int]) -> None:
-        """Input, filter, bias, output; some channels have a bias far beyond their weights, or almost none."""
-        self.values(x)
+    def layer(
+        self, x: Sequence[int], filters: Sequence[int], axis: int, y: Sequence[int], pruned: bool = False
+    ) -> None:
+        """Input, filter, bias, output; some channels have a bias far beyond their weights, or almost none.
+
+        `pruned`: of the weights 70 % are 0, and the input is what is behind a RELU.
+        """
+        self.values(x, zero_point=-128 if pruned else None)
         channels = filters[axis]
         scales = np.exp(self.rng.uniform(-6, -2, channels)).astype(np.float32)
         if axis == 0 and len(filters) == 2:
             scales = scales[:1]
         levels = self.rng.integers(-128, 128, tuple(filters), np.int8)
-        if self.rng.random() < 0.4:
+        if pruned:
+            levels[self.rng.random(levels.shape) < 0.7] = 0
+        elif self.rng.random() < 0.4:
             levels[self.rng.random(levels.shape) < self.rng.choice([0.7, 0.95, 1])] = 0
         bias = self.rng.integers(-20000, 20000, channels, np.int32) >> 6
         bias <<= self.rng.integers(0, 7, channels) if self.rng.random() < 0.5 else 6
@@ -219,6 +226,22 @@ def test_random_networks_equal_numpy(code: int, tmp_path: Path) -> None:
         draw(rng, tmp_path, name, code)
     lines = micropython(COMPARE, tmp_path, *names).splitlines()
     assert lines == [f"{name} {SAMPLES} {SAMPLES}" for name in names]
+
+
+def test_pruned_layers_equal_numpy(tmp_path: Path) -> None:
+    """With one position, its inputs in one tile or in many, and with more."""
+    rng = np.random.default_rng(12)
+    for terms, units in ((8, 300), (200, 130)):
+        case = Case(rng)
+        case.layer((1, terms), (units, terms), 0, (1, units), pruned=True)
+        case.write(tmp_path, str(units), FULLY_CONNECTED, b"\0")
+    case = Case(rng)
+    case.layer((1, 5, 6, 24), (40, 1, 1, 24), 0, (1, 3, 6, 40), pruned=True)
+    case.write(tmp_path, "40", CONV_2D, bytes([2, 1, 1, 1, 0, 1]))
+    names = "300", "130", "40"
+    for name in names:
+        told = micropython(COMPARE + "print('regrow.kernels.scatter' in sys.modules)", tmp_path, name)
+        assert told.splitlines() == [f"{name} {SAMPLES} {SAMPLES}", "True"]
 
 
 MODELS = {
