@@ -527,21 +527,20 @@ def scattered(levels: Array, zero: int, first: int, last: int) -> bytes:
     """A tile of the inputs first .. last of a layer, for all channels."""
     layout = viper32.load(BOARD / "regrow" / "layouts" / "scatter.py")
     channels, terms = levels.shape
-    tile = bytearray(2 + (last - first) * (3 + 16 * (3 * channels // 8 + 1)))
-    tile[:2] = (last - first).to_bytes(2, "little")
+    tile = bytearray((last - first) * (3 + 16 * (3 * channels // 8 + 1)))
     places, passed = np.zeros(terms, np.uint16), np.zeros(terms, np.uint16)
     for writes in (0, 1):
         for slot, row in enumerate(levels, 1):
             stored = (row + 128).astype(np.uint8).tobytes()
             layout.put(stored, first, last, 128 + zero, slot, places, passed, tile, writes)
         if not writes:
-            end = 2
+            end = 0
             for i in range(first, last):
                 tile[end] = -(-int(places[i]) // 8)
                 places[i], passed[i], end = end + 2, 0, end + 3 + 16 * tile[end]
             layout.blank(tile, last - first)
     layout.seal(tile, last - first)
-    return bytes(tile[:end])
+    return (last - first).to_bytes(2, "little") + tile[:end]
 
 
 @pytest.mark.parametrize("weight_zero", [0, -128, 127])

@@ -22,7 +22,7 @@ layouts.elementwise: layouts.strides layouts.checks quant
 layouts.bands: layouts.elementwise layouts.strides layouts.checks quant
 layouts.reduce: layouts.strides layouts.checks quant
 layouts.movement: layouts.strides layouts.checks
-"""
+"""  # noqa: E501
 # What modules import that are named to `keep`; what is missing here costs room, nothing else. As one text,
 # so that MicroPython keeps no name of what a board never imports.
 
@@ -31,8 +31,7 @@ install parts signing sha512 fetch mqtt probe network executor codecs.raw codecs
 layouts.conv layouts.depthwise layouts.pool layouts.elementwise layouts.bands layouts.reshape
 layouts.softmax kernels.eights kernels.lanes kernels.pixels kernels.pixels8 kernels.pixels4
 kernels.rows kernels.single kernels.scatter kernels.once kernels.sparse kernels.layer kernels.columns
-kernels.wide
-kernels.depthwise kernels.pool kernels.add kernels.reshape kernels.softmax
+kernels.wide kernels.depthwise kernels.pool kernels.add kernels.reshape kernels.softmax
 """
 # Those that come and go while a device serves its fleet.
 

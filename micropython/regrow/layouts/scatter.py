@@ -17,7 +17,8 @@ from .channels import HEAD
 from .forms import Form
 
 _LONGEST = const(3 + 16 * 255)  # bytes of an input
-_MOST_PASSES = const(32)  # over all weights, to write them
+_PASS = const(2048)  # bytes that one pass over all weights writes, as they are in RAM until then
+_MOST_PASSES = const(48)
 _MOST_ROOM = const(65532)
 
 
@@ -41,51 +42,67 @@ class Scatter(Form):
         self._last = array("H", bytes(2 * space.terms))
         self._places = array("H", self._last)
         self._each_channel(0, space.terms, bytearray(1))
-        self._counts = []
-        most, end, count = HEAD, 2, 0
+        self._tiles = [[]]  # how many inputs each pass over the weights writes, tile by tile
+        most, end, left, passes = HEAD, 2, 0, 0
         for pairs in self._places:
             size = _bytes(pairs)
             if size > min(_LONGEST, room - 2):
                 return False
             if end + size > room:
-                self._counts.append(count)
-                end, count = 2, 0
+                self._tiles.append([])
+                end, left = 2, 0
+            if size > left:
+                self._tiles[-1].append(0)
+                left = max(_PASS, size)
+                passes += 1
+            self._tiles[-1][-1] += 1
             end += size
-            count += 1
+            left -= size
             most = max(most, end)
-        self._counts.append(count)
         self.size = heads + (most + 3 & -4)
-        return len(self._counts) <= (_MOST_PASSES if self._once else 1)
+        return passes <= _MOST_PASSES and (self._once or len(self._tiles) == 1)
 
     def share(self):
         if not self._once:
             return super().share()
         self.batch = 0
-        self.tile = len(self._counts)
+        self.tile = len(self._tiles)
         self.tile_bytes = self.size
 
     def write(self, out, lines):
         if not self._once:
             self._write_heads(out)
-        tile = bytearray(self.size - (0 if self._once else HEAD * self.space.channels))
-        places = self._places
+        size = self.size - (0 if self._once else HEAD * self.space.channels)
+        piece = bytearray(max(_PASS, _bytes(max(self._places))))
         first = 0
-        for count in self._counts:
-            last = first + count
-            tile[:2] = bytes(array("H", (count,)))
-            end = 2
-            for i in range(first, last):
-                size = _bytes(places[i])
-                tile[end] = size >> 4
-                places[i] = end + 2
-                end += size
-            blank(tile, count)
-            self._each_channel(first, last, tile)
-            seal(tile, count)
-            out.write(tile)
-            first = last
+        for counts in self._tiles:
+            out.write(array("H", (sum(counts),)))
+            left = size - 2
+            for count in counts:
+                end = self._fill(piece, first, first + count)
+                out.write(memoryview(piece)[:end])
+                left -= end
+                first += count
+            while left:
+                end = min(left, len(piece))
+                out.write(memoryview(piece)[:end])
+                left -= end
         if self._once:
             self._write_heads(out)
+
+    def _fill(self, piece, first, last):
+        """Put those inputs at the front of the piece, and give where they end."""
+        places = self._places
+        end = 0
+        for i in range(first, last):
+            size = _bytes(places[i])
+            piece[end] = size >> 4
+            places[i] = end + 2
+            end += size
+        blank(piece, last - first)
+        self._each_channel(first, last, piece)
+        seal(piece, last - first)
+        return end
 
     def _write_heads(self, out):
         lines = self._lines
@@ -156,7 +173,6 @@ def put(
 @micropython.viper
 def blank(tile: ptr8, inputs: int):
     """Weights of 0 into all pairs, and what ends them."""
-    tile = ptr8(uint(tile) + 2)
     while inputs:
         n = tile[0] << 3
         tile = ptr8(uint(tile) + 2)
@@ -173,7 +189,6 @@ def blank(tile: ptr8, inputs: int):
 @micropython.viper
 def seal(tile: ptr8, inputs: int):
     """Note with each input how many of its pairs are no weight's first."""
-    tile = ptr8(uint(tile) + 2)
     while inputs:
         head = tile
         n = tile[0] << 3
