@@ -39,6 +39,7 @@ class ShortNames:
     """What the private names of a package are called, by `words`, of which `sources` are all modules.
 
     Two names may have one word unless they stand in one module, or in one and that of a class it inherits.
+    Constants that one module takes from another are numbers in both.
     """
 
     def __init__(self, sources: Iterable[str]) -> None:
@@ -48,6 +49,14 @@ class ShortNames:
         self._kept = {"self", *WORDS, *given, *ASKED_BY_NAME}
         counts = Counter(map(_name, nodes))
         constants = {_name(target) for node in nodes if _is_constant(node) for target in node.targets}
+        imported = {alias.name for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
+        self._numbers = {
+            _name(target): f"({ast.unparse(node.value.args[0])})"
+            for node in nodes
+            if _is_constant(node)
+            for target in node.targets
+            if _name(target) in imported
+        }
         private = [
             name for name, _ in counts.most_common() if re.match("_[^_]", name) and name not in constants
         ]
@@ -64,6 +73,10 @@ class ShortNames:
         tree = ast.parse(source)
         nodes = list(ast.walk(tree))
         for node in nodes:
+            if isinstance(node, ast.Name) and node.id in self._numbers:
+                node.id = self._numbers[node.id] if isinstance(node.ctx, ast.Load) else f"_{node.id}"
+            elif isinstance(node, ast.alias) and node.name in self._numbers:
+                node.name = ""
             _rename(node, self.words)
         for node in nodes:
             if isinstance(node, ast.FunctionDef | ast.Lambda):
@@ -93,6 +106,9 @@ def _renamed(source: str, tree: ast.Module) -> str:
         if isinstance(old, ast.JoinedStr):
             texts.update(ast.walk(old))
             edits.append((*span(source, old), ast.unparse(new)))
+        elif isinstance(new, ast.ImportFrom):
+            new.names = [alias for alias in new.names if alias.name]
+            edits.append((*span(source, old), ast.unparse(new) if new.names else "pass"))
         elif _name(old) != _name(new):
             start, end = span(source, old)
             if isinstance(old, ast.Attribute):
@@ -101,6 +117,10 @@ def _renamed(source: str, tree: ast.Module) -> str:
                 start += len("def " if isinstance(old, ast.FunctionDef) else "class ")
             edits.append((start, start + len(_name(old)), _name(new)))
     return edited(source, edits)
+
+
+class _Constant(ast.Assign):
+    value: ast.Call
 
 
 def _families(modules: list[list[ast.AST]]) -> list[list[list[ast.AST]]]:
@@ -117,7 +137,7 @@ def _families(modules: list[list[ast.AST]]) -> list[list[list[ast.AST]]]:
     return [heirs(module) for module in modules]
 
 
-def _is_constant(node: ast.AST) -> TypeGuard[ast.Assign]:
+def _is_constant(node: ast.AST) -> TypeGuard[_Constant]:
     """Whether the compiler puts its value in the place of its name."""
     return (
         isinstance(node, ast.Assign)

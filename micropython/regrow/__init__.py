@@ -92,7 +92,7 @@ def _resident():
 def leave(before, *but):
     """Give back the heap of the modules that came since `before`, except for those and the errors."""
     for name in list(sys.modules):
-        if name not in before and name[name.rfind(".") + 1 :] not in but and not name.endswith(".errors"):
+        if name not in before and name[name.rfind(".") + 1 :] not in but + ("errors",):  # noqa: RUF005
             unload(name)
     gc.collect()
 

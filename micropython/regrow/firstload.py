@@ -1,5 +1,6 @@
 """The first load of a pack: its resident form is written, by modules that come for a step of it and leave."""
 
+import gc
 import sys
 
 from . import leave, unload
@@ -21,8 +22,10 @@ def prepare(path, trust, before):
         codecs = parts.codecs()
         _keep(codecs)
         for codec in codecs:
-            __import__(f"{_PACKAGE}.{codec}")
+            __import__(".".join((_PACKAGE, codec)))
         coming, *scratch = _needs(parts)
+        coming = tuple(coming)  # at the front of the heap, now that there is room
+        gc.collect()
         _keep(coming)
         scratch = _scratch(*scratch)
         if "layouts.conv" in coming:
@@ -67,4 +70,4 @@ def _keep(modules):
     from .names import keep
 
     keep(sys.modules[_PACKAGE], modules)
-    unload(f"{_PACKAGE}.names")
+    unload(".".join((_PACKAGE, "names")))

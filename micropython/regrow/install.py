@@ -203,7 +203,7 @@ def _plan(graph):
     from .plan import plan
 
     planned = plan(graph, lambda op: _lay(op, None, None))
-    unload(f"{_PACKAGE}.plan")
+    unload(".".join((_PACKAGE, "plan")))
     return planned
 
 

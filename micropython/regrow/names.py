@@ -22,7 +22,7 @@ layouts.elementwise: layouts.strides layouts.checks quant
 layouts.bands: layouts.elementwise layouts.strides layouts.checks quant
 layouts.reduce: layouts.strides layouts.checks quant
 layouts.movement: layouts.strides layouts.checks
-"""  # noqa: E501
+"""  # noqa: E501 (a line for each)
 # What modules import that are named to `keep`; what is missing here costs room, nothing else. As one text,
 # so that MicroPython keeps no name of what a board never imports.
 

@@ -10,12 +10,12 @@ from micropython import const
 from .errors import CapacityError, PackError, SignatureError
 from .reader import Reader
 
-MANIFEST_LIMIT = const(65536)
+_MANIFEST_LIMIT = const(65536)
 
 ROLE_GRAPH = const(1)
-ROLE_SKELETON = const(2)
+_ROLE_SKELETON = const(2)
 ROLE_WEIGHTS = const(3)
-ROLE_PROBE = const(4)
+_ROLE_PROBE = const(4)
 
 USE_LITERT = const(1)
 USE_EXECUTOR = const(2)
@@ -39,7 +39,7 @@ class Part:
 
     def __str__(self):
         name = ("graph", "skeleton", "weights", "probe")[self.role - 1]
-        return f"{name} {self.number}" if self.role == ROLE_WEIGHTS else name
+        return name + " " + str(self.number) if self.role == ROLE_WEIGHTS else name
 
 
 class Manifest:
@@ -84,12 +84,12 @@ class Manifest:
         seen = set()
         for part in self.parts:
             if (
-                not ROLE_GRAPH <= part.role <= ROLE_PROBE
+                not ROLE_GRAPH <= part.role <= _ROLE_PROBE
                 or not part.use
                 or part.use & ~self.targets
                 or (part.number and part.role != ROLE_WEIGHTS)
                 or (part.role == ROLE_GRAPH and part.use != USE_EXECUTOR)
-                or (part.role == ROLE_SKELETON and part.use != USE_LITERT)
+                or (part.role == _ROLE_SKELETON and part.use != USE_LITERT)
             ):
                 raise PackError(
                     f"the manifest has a part of role {part.role}, use {part.use} and number {part.number}"
@@ -102,7 +102,7 @@ class Manifest:
                     seen.add(key)
         if self.targets & USE_EXECUTOR and _key(ROLE_GRAPH, USE_EXECUTOR, 0) not in seen:
             raise PackError("the graph is missing")
-        if self.targets & USE_LITERT and _key(ROLE_SKELETON, USE_LITERT, 0) not in seen:
+        if self.targets & USE_LITERT and _key(_ROLE_SKELETON, USE_LITERT, 0) not in seen:
             raise PackError("the skeleton is missing")
 
 
@@ -133,8 +133,8 @@ class Head:
             raise PackError("this is no pack: it does not begin with RGP1")
         reader.skip(96)
         size = reader.u32()
-        if size > MANIFEST_LIMIT:
-            raise PackError(f"a manifest of {size} bytes is over the limit of {MANIFEST_LIMIT}")
+        if size > _MANIFEST_LIMIT:
+            raise PackError(f"a manifest of {size} bytes is over the limit of {_MANIFEST_LIMIT}")
         reader.skip(size)
         reader.seek(start)
         try:

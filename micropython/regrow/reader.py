@@ -79,8 +79,7 @@ class Reader:
         return (self.u16() ^ 0x8000) - 0x8000
 
     def i32(self):
-        self.readinto(_word, 4)
-        return struct.unpack("<i", _word)[0]
+        return (self.u32() ^ 0x80000000) - 0x80000000
 
     def f32(self):
         self.readinto(_word, 4)

@@ -2,9 +2,11 @@
 
 from array import array
 
+from micropython import const
+
 from .errors import CapacityError, InputError, PackError
 
-_INPUT = 512
+_INPUT = const(512)
 
 
 class Scratch:

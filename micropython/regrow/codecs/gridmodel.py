@@ -16,7 +16,7 @@ _SHAPES = (
     (32506, 32753, 32767),
     (32758, 32748, 32767),
 )
-_MANTISSAS = (32768, 30048, 27554, 25268, 23170, 21247, 19484, 17867)
+_ROOTS = (32768, 30048, 27554, 25268, 23170, 21247, 19484, 17867)
 
 # Places as in `gridkernel`: in the words, and in scratch.halves.
 _FIELDS = const(7)
@@ -68,11 +68,11 @@ def read_model(reader, count, scratch):
         or rest < 0
     ):
         raise PackError("a grid weights part has a model out of range")
-    first = _MANTISSAS[-size & 7] >> (15 - (size + 7 >> 3))
+    first = _ROOTS[-size & 7] >> (15 - (size + 7 >> 3))
     _put(words, _FIELDS, (centre + 128, reach, spread, slope, first, rest * first, _octaves(first)))
     _put(words, _PAST, (past, stripe, near, context))
     _put(words, _SHAPE, _SHAPES[forms & 7])
-    _put(words, _MANTISSA, _MANTISSAS)
+    _put(words, _MANTISSA, _ROOTS)
     scratch.plan(past, averages)
     return words
 

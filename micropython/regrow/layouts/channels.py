@@ -23,9 +23,9 @@ from ..graph import CONSTANT, INT8, INT32, WEIGHTS
 from ..quant import BIAS, WIDE, activation_range, product, quantize_multiplier, requantize, rounded, split
 from .checks import value
 
-HEAD = 16
+HEAD = const(16)
 """Bytes of a row before the weights."""
-TILE = 4096
+TILE = const(4096)
 """Bytes of rows that are in RAM at one time where there is not room for more; one row at least."""
 
 _TERMS = const(16384)  # the most weights of a channel, so that sums stay within 30 bits
