@@ -146,7 +146,8 @@ def prepare(
         judge.on(given).inputs if given else None, searching.inputs, max(affordable, most), seed, runner
     )
     inputs = data.some(Samples(tuning, None), affordable, seed).x
-    base, networks = _networks(source, target, data.some(Samples(inputs, None), RANGE_INPUTS, seed).x)
+    few = data.some(Samples(inputs, None), RANGE_INPUTS, seed).x
+    base, networks = _networks(source, target, few, searching, max_drop)
     layers = _layers(base, networks)
     job = Job(source, base, networks, layers, inputs, tuning, searching, held_out, max_drop, seed, aware)
     if unlabelled:
@@ -178,7 +179,9 @@ def _read_model(path: Path) -> bytes:
     return simplified(source, model)
 
 
-def _networks(source: bytes, target: str, calibration: Floats) -> tuple[bytes, list[Network]]:
+def _networks(
+    source: bytes, target: str, calibration: Floats, searching: Judge, max_drop: float
+) -> tuple[bytes, list[Network]]:
     """The base; LiteRT's network and the executor's. An int8 source is all of them at once."""
     model = tflite.read(source)
     precision = tflite.precision(model)
@@ -201,9 +204,26 @@ def _networks(source: bytes, target: str, calibration: Floats) -> tuple[bytes, l
         quantized = quantize.best(floats, calibration, progress)
     lower.lower(tflite.read(quantized.integers))
     networks = [] if target == "board" else [Network.of(USE_LITERT, quantized.floats)]
+    integer = _integer(source, quantized, calibration, searching, max_drop)
+    return quantized.floats, [*networks, integer]
+
+
+def _integer(
+    source: bytes, quantized: quantize.Quantized, calibration: Floats, searching: Judge, max_drop: float
+) -> Network:
+    """The executor's network. Corrected biases bring its outputs closer to the source's, but some errors
+    serve a metric (an autoencoder's on anomalies): biases stay where the search samples clearly say so.
+    """
+    plain = Network.of(USE_EXECUTOR, compact(quantized.integers))
     base = tflite.read(quantized.floats)
-    biases = Biases.of(tflite.to_float32(base), calibration) if segments.divisible(base) else None
-    return quantized.floats, [*networks, Network.of(USE_EXECUTOR, compact(quantized.integers), biases)]
+    if not segments.divisible(base):
+        return plain
+    corrected = Network.of(USE_EXECUTOR, plain.data, Biases.of(tflite.to_float32(base), calibration))
+    outputs = searching.outputs(Runner(source))
+    before, after = (
+        searching.compare(outputs, searching.outputs(Runner(each.data))).likely for each in (plain, corrected)
+    )
+    return plain if before < after - max_drop / 2 else corrected
 
 
 def _refuse_operators(model: tflite.Model) -> None:
