@@ -5,6 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -184,7 +185,8 @@ def _beside(judge: Judge, method: Result, own: Result) -> dict[str, Pair | None]
 
 def _mean(values: NDArray[np.float64]) -> Pair:
     middle, error = float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
-    return middle, middle - metrics.Z95 * error, middle + metrics.Z95 * error
+    half = NormalDist().inv_cdf(1 - metrics.ERROR / 2) * error
+    return middle, middle - half, middle + half
 
 
 def figures(outcomes: Outcomes) -> list[Figure]:

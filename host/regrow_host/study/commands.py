@@ -14,6 +14,19 @@ from regrow_host.study.experiment import Unfit
 from regrow_host.study.lab import Result
 from regrow_host.study.subject import Subject
 
+COMMAND = """
+import os, signal, sys, threading
+from regrow_host import cli
+
+def leave():
+    os.read(0, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+threading.Thread(target=leave, daemon=True).start()
+sys.exit(cli.main())
+"""
+"""The command line, which hears at the end of its stdin that who started it is gone."""
+
 
 def samples(subject: Subject) -> Samples:
     """All of the subject's: those that `regrow compress` is given, to split them anew."""
@@ -36,14 +49,20 @@ def compress(subject: Subject, words: Sequence[str], folder: Path) -> tuple[Path
 
 
 def result_of(words: Sequence[str], home: Path) -> Result:
-    """What `regrow WORDS --json` prints. Raises Unfit where the command fails."""
-    done = subprocess.run(
-        [sys.executable, "-m", "regrow_host.cli", *words, "--json"],
-        env=os.environ | {"REGROW_HOME": str(home)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    """What `regrow WORDS --json` prints; it ends when this process does. Raises Unfit where it fails."""
+    watched, held = os.pipe()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", COMMAND, *words, "--json"],
+            env=os.environ | {"REGROW_HOME": str(home)},
+            stdin=watched,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    finally:
+        os.close(watched)
+        os.close(held)
     if done.returncode:
         raise Unfit(f"regrow {words[0]} failed: {' '.join(done.stderr.split())[-300:]}")
     result: Result = json.loads(done.stdout)
