@@ -321,5 +321,5 @@ def _orders(outcomes: Outcomes) -> str:
     return (
         f"At batches of 4 models lose {middle['rows']:.0f} points along rows and {middle['columns']:.0f} "
         "along columns (medians): neither has weights that resemble each other. Sorted they lose "
-        f"{middle['sorted']:.1f}, but the order costs more than the weights' int8 values would."
+        f"{round(middle['sorted'], 1) + 0:.1f}, but the order costs more than the weights' int8 values would."
     )
