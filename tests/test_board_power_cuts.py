@@ -1,4 +1,4 @@
-"""A board's update with its power cut or its disk full at every step: a whole version starts, the update ends."""
+"""A board's update with its power cut or its disk full at every step: a whole version starts then."""
 
 import json
 import subprocess
