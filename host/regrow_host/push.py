@@ -111,16 +111,20 @@ class Push:
     def deliver(self, session: Session) -> None:
         """Publish the chunks that the broker lacks, then the desired version; all acknowledged.
 
-        May be repeated: what is there by now is not sent again.
+        May be repeated: what is there by now is not sent again. Where a device has failed with this pack, the
+        broker's chunks may be damaged, and all are sent.
         """
         desired = topics.desired(self.fleet, self.target)
         markers = {topics.marker(self.fleet, blob): blob for blob in self._sizes}
-        found = session.retained([desired, *markers])
+        kind, _, name = self.target.partition("/")
+        reports = topics.of_device(self.fleet, name if kind == "device" else "+", "reported")
+        found = session.retained([desired, reports, *markers])
+        failed = self._has_failed(found)
         there = 0
         self.skipped = 0
         for topic, blob in markers.items():
             size = self._sizes[blob]
-            if found.get(topic) == b"%d" % size:
+            if found.get(topic) == b"%d" % size and (blob in self._mine or not failed):
                 self.skipped += 0 if blob in self._mine else size
                 there += size
                 self._show(there, sum(self._sizes.values()))
@@ -153,6 +157,13 @@ class Push:
             "seconds": round(time.monotonic() - self.started, 3),
             "devices": self.devices,
         }
+
+    def _has_failed(self, messages: dict[str, bytes]) -> bool:
+        fleet = Fleet(self.fleet)
+        for topic, payload in messages.items():
+            fleet.take(topic, payload)
+        updates = [device.update for device in fleet]
+        return any(each.get("pack") == self.id and each["status"] == "FAILED" for each in updates)
 
     def _chunks(self, blob: str) -> Iterator[bytes]:
         if blob == self.id:
