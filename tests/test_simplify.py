@@ -110,6 +110,14 @@ def test_rows_and_columns_that_are_repeated(mode: Mode) -> None:
     assert alike(net) == ["CONV_2D", "RESIZE_NEAREST_NEIGHBOR", "CONV_2D"]
 
 
+@pytest.mark.parametrize("mode", MODES)
+def test_shapes_that_nothing_works_in(mode: Mode) -> None:
+    """Between two of Keras's Conv1D."""
+    net = Builder((1, 1, 8, 3), mode).conv(4, size=1).reshape(1, 8, 4).reshape(1, 1, 8, 4).conv(4, size=1)
+    net.reshape(1, 8, 4).reshape(1, 32).dense(3).reshape(1, 3)
+    assert alike(net) == ["CONV_2D", "CONV_2D", "RESHAPE", "FULLY_CONNECTED", "RESHAPE"]
+
+
 def test_what_is_simple_stays_as_it_is() -> None:
     data = small_network().bytes()
     assert simplified(data, tflite.read(data)) is data

@@ -22,11 +22,11 @@ Integers = NDArray[np.int64]
 def simplified(data: bytes, model: Model) -> bytes:
     """The `.tflite`, whose `model` is given, without the arithmetic of shapes (devices run one sample at a
     time), dilation written as SPACE_TO_BATCH_ND, larger images as TILE, other shapes as EXPAND_DIMS or
-    SQUEEZE; as it is where it has none.
+    SQUEEZE, and shapes that nothing works in; as it is where it has none.
 
     Raises BackendError where LiteRT cannot run it.
     """
-    smaller = _reshaped(_resized(_dilated(_with_known_shapes(data, model))))
+    smaller = _reshaped_once(_reshaped(_resized(_dilated(_with_known_shapes(data, model)))))
     return data if smaller is model else build(smaller)
 
 
@@ -114,6 +114,28 @@ def _reshaped(model: Model) -> Model:
         else:
             operators.append(operator)
     return model if len(tensors) == len(model.tensors) else _with_network(model, tensors, operators)
+
+
+def _reshaped_once(model: Model) -> Model:
+    """A RESHAPE of what is reshaped already takes what was there before; one to the shape there is goes."""
+    before: dict[int, int] = {}
+    same: dict[int, int] = {}
+    operators, changed = [], False
+    for each in model.operators:
+        inputs = tuple(same.get(i, i) for i in each.inputs)
+        output = each.outputs[0] if each.outputs else -1
+        if each.name == "RESHAPE":
+            before[output] = before.get(inputs[0], inputs[0])
+            inputs = before[output], *inputs[1:]
+            if model.tensors[inputs[0]].shape == model.tensors[output].shape and output not in model.outputs:
+                same[output] = inputs[0]
+        changed = changed or inputs != each.inputs or output in same
+        operators.append(replace(each, inputs=inputs))
+    if not changed:
+        return model
+    used = {i for each in operators for i in each.inputs} | set(model.outputs)
+    kept = [each for each in operators if not each.outputs or used.intersection(each.outputs)]
+    return _with_network(model, list(model.tensors), kept)
 
 
 def _chain(model: Model, first: Operator, most: int) -> list[Operator]:
