@@ -22,15 +22,15 @@ def names(data: bytes) -> list[str]:
     return [each.name for each in tflite.read(data).operators if each.name != "DEQUANTIZE"]
 
 
-def alike(net: Builder) -> list[str]:
-    """The operators that are left, once outputs are found to be the same."""
+def alike(net: Builder, error: float = 0) -> list[str]:
+    """The operators that are left, once outputs are found to be the same, up to that relative error."""
     data = net.bytes()
     smaller = simplified(data, tflite.read(data))
     engines = [Engine(each, reference=True) for each in (data, smaller)]
     kind, shape = engines[0].inputs[0]["dtype"], engines[0].inputs[0]["shape"]
     x = (100 * np.random.default_rng(1).uniform(-1, 1, (8, *shape))).astype(kind)
     before, after = (engine.run([x])[0] for engine in engines)
-    assert np.array_equal(before, after)
+    np.testing.assert_allclose(after, before, rtol=error, atol=100 * error)
     if net.mode == "int8":
         lower(tflite.read(smaller))
     return names(smaller)
@@ -116,6 +116,23 @@ def test_shapes_that_nothing_works_in(mode: Mode) -> None:
     net = Builder((1, 1, 8, 3), mode).conv(4, size=1).reshape(1, 8, 4).reshape(1, 1, 8, 4).conv(4, size=1)
     net.reshape(1, 8, 4).reshape(1, 32).dense(3).reshape(1, 3)
     assert alike(net) == ["CONV_2D", "CONV_2D", "RESHAPE", "FULLY_CONNECTED", "RESHAPE"]
+
+
+@pytest.mark.parametrize("name", ["conv", "depthwise", "dense"])
+def test_a_batch_norm_behind_a_layer(name: str) -> None:
+    net = Builder((1, 4, 4, 3), "float32").conv(6)
+    {
+        "conv": lambda: net.conv(5, activation=NONE).reshape(1, 16, 5),
+        "depthwise": lambda: net.depthwise(activation=NONE),
+        "dense": lambda: net.reshape(1, 96).dense(5),
+    }[name]()
+    shape = net.tensors[net.last].shape
+    values = np.random.default_rng(2).normal(size=(2, shape[-1])).astype(np.float32)
+    for operator, data, activation in (("MUL", values[0], NONE), ("ADD", values[1], RELU)):
+        index = net.add_tensor(Tensor(f"values_{operator}", data.shape, "float32", data=data))
+        options = (schema.MulOptionsT if operator == "MUL" else schema.AddOptionsT)(activation)
+        net.operator(operator, [net.last, index], shape, options, 1)
+    assert not {"ADD", "MUL"} & set(alike(net, 1e-5))
 
 
 def test_what_is_simple_stays_as_it_is() -> None:

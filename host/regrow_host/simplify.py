@@ -12,21 +12,33 @@ from numpy.typing import NDArray
 
 from .operators import resize_map
 from .runner import computed
-from .tflite import OPERATOR_CODES, Array, Model, Operator, Tensor, build, without_unused_tensors
+from .tflite import (
+    OPERATOR_CODES,
+    WEIGHT_OPERATORS,
+    Array,
+    Model,
+    Operator,
+    Tensor,
+    build,
+    without_unused_tensors,
+)
 
 INTEGERS = "int32", "int64"
 RESIZE = "RESIZE_NEAREST_NEIGHBOR"
 Integers = NDArray[np.int64]
+Floats = NDArray[np.float32]
 
 
 def simplified(data: bytes, model: Model) -> bytes:
     """The `.tflite`, whose `model` is given, without the arithmetic of shapes (devices run one sample at a
     time), dilation written as SPACE_TO_BATCH_ND, larger images as TILE, other shapes as EXPAND_DIMS or
-    SQUEEZE, and shapes that nothing works in; as it is where it has none.
+    SQUEEZE, shapes that nothing works in, and what is added to or multiplied with the outputs of a float32
+    layer; as it is where it has none.
 
     Raises BackendError where LiteRT cannot run it.
     """
-    smaller = _reshaped_once(_reshaped(_resized(_dilated(_with_known_shapes(data, model)))))
+    smaller = _resized(_dilated(_with_known_shapes(data, model)))
+    smaller = _folded(_reshaped_once(_reshaped(smaller)))
     return data if smaller is model else build(smaller)
 
 
@@ -136,6 +148,63 @@ def _reshaped_once(model: Model) -> Model:
     used = {i for each in operators for i in each.inputs} | set(model.outputs)
     kept = [each for each in operators if not each.outputs or used.intersection(each.outputs)]
     return _with_network(model, list(model.tensors), kept)
+
+
+def _folded(model: Model) -> Model:
+    """ADD and MUL of a constant per channel go into the bias and the weights of the float32 layer before."""
+    for operator in model.operators:
+        constants = [i for i in operator.inputs if i >= 0 and model.tensors[i].data is not None]
+        if operator.name in ("ADD", "MUL") and len(operator.inputs) == 2 and len(constants) == 1:
+            chain = _layer_before(model, operator, constants[0])
+            if chain:
+                return _folded(_into_layer(model, chain, model.tensors[constants[0]].real().reshape(-1)))
+    return model
+
+
+def _layer_before(model: Model, operator: Operator, constant: int) -> list[Operator]:
+    """A layer, RESHAPEs and that operator, where its constant can go into the layer; else nothing."""
+    chain = [operator]
+    while chain[0].name not in WEIGHT_OPERATORS:
+        before = [each for each in model.operators if set(chain[0].inputs).intersection(each.outputs)]
+        if len(before) != 1 or before[0].name not in ("RESHAPE", *WEIGHT_OPERATORS):
+            return []
+        given = before[0].outputs[0]
+        users = sum(each.inputs.count(given) for each in model.operators) + model.outputs.count(given)
+        if users != 1 or model.tensors[given].shape[-1:] != model.tensors[operator.outputs[0]].shape[-1:]:
+            return []
+        chain.insert(0, before[0])
+    channels = model.tensors[chain[0].outputs[0]].shape[-1]
+    shape = model.tensors[constant].shape
+    own = [i for i in chain[0].layer_inputs[1:] if i >= 0]
+    alone = all(sum(each.inputs.count(i) for each in model.operators) == 1 for i in own)
+    floats = all(model.tensors[i].data is not None and model.tensors[i].dtype == "float32" for i in own)
+    fits = shape[-1:] == (channels,) == (model.tensors[constant].data.size,)  # type: ignore[union-attr]
+    free = chain[0].options.fusedActivationFunction == schema.ActivationFunctionType.NONE
+    return chain if alone and floats and fits and free else []
+
+
+def _into_layer(model: Model, chain: Sequence[Operator], values: Floats) -> Model:
+    tensors, layer, last = list(model.tensors), chain[0], chain[-1]
+    _, weights, bias = layer.layer_inputs
+    before = tensors[bias].real() if bias >= 0 else np.zeros(len(values), np.float32)
+    added = before * values if last.name == "MUL" else before + values
+    if last.name == "MUL":
+        _, axis, _ = WEIGHT_OPERATORS[layer.name]
+        along = [
+            len(values) if i == axis % len(tensors[weights].shape) else 1
+            for i in range(len(tensors[weights].shape))
+        ]
+        tensors[weights] = replace(
+            tensors[weights], data=tensors[weights].real() * values.reshape(along), buffer=None
+        )
+    tensors.append(_constant(f"{tensors[last.outputs[0]].name}/bias", added))
+    options = copy(layer.options)
+    options.fusedActivationFunction = last.options.fusedActivationFunction
+    place = 3 if layer.name == "TRANSPOSE_CONV" else 2
+    inputs = *layer.inputs[:place], len(tensors) - 1
+    changed = [replace(layer, inputs=inputs, options=options), *chain[1:-1]]
+    changed[-1] = replace(changed[-1], outputs=last.outputs)
+    return _in_place_of(model, chain, tensors, changed)
 
 
 def _chain(model: Model, first: Operator, most: int) -> list[Operator]:
