@@ -59,7 +59,8 @@ class Classifier:
             self._left = self._rounds * self._samples.count
             self._output = bytearray(agent.network.outputs[0].size)
             self._sign = 128 if agent.network.outputs[0].dtype == "int8" else 0
-            self._middle = _middle(agent.network.outputs[0], self._sign)
+            if len(self._output) == 1:
+                self._middle = _middle(agent.network.outputs[0], self._sign)
             self._samples.rewind()
         if self._rounds and not self._left:
             return False
