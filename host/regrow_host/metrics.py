@@ -22,6 +22,7 @@ RANKS = {"top1": 1, "top5": 5}
 RESAMPLES = 2000
 ERROR = 0.05
 """The share of intervals that miss what they are of."""
+Z95 = NormalDist().inv_cdf(1 - ERROR / 2)
 TEMPERATURES = np.exp2(np.arange(-24, 25) / 4)
 DOUBT = 0.5
 """Of a regret: how far the drop may truly be from it."""
