@@ -77,7 +77,7 @@ def test_one_output_is_the_probability_or_the_logit_of_the_second_class(outputs:
     assert metrics.probabilities(given) == pytest.approx(
         np.array([[0.9, 0.1], [0.5, 0.5], [0.49, 0.51], [0.1, 0.9]]), abs=0.01
     )
-    assert metrics.regret(1, given, given[::-1]) == pytest.approx(40.5, abs=0.5)
+    assert metrics.regrets(1, given, given[::-1]).mean() == pytest.approx(40.5, abs=0.5)
 
 
 def test_drop_is_positive_when_the_pack_is_worse() -> None:
