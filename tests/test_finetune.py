@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import regrow
 from regrow.pack import USE_LITERT
-from regrow_host import cli, finetune, options, plans, quantize, tflite
+from regrow_host import cli, curvature, finetune, options, plans, quantize, tflite
 from regrow_host.finetune import Tuning
 from regrow_host.judge import divergence
 from regrow_host.kerasnet import KerasNetwork
@@ -26,6 +26,7 @@ X = np.load(DEMO / "digits_calib.npz")["x"].astype(np.float32)
 def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REGROW_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(finetune, "DRAWN", 512)
+    monkeypatch.setattr(curvature, "SAMPLES", 512)
 
 
 def _start() -> tuple[dict[int, Layer], dict[int, Option]]:
@@ -72,19 +73,32 @@ def test_an_interrupted_tuning_goes_on_where_it_was_and_ends_the_same(tmp_path: 
         np.testing.assert_array_equal(option.values, resumed.options()[number].values)
 
 
-def test_tuning_brings_the_outputs_back_at_the_same_bytes() -> None:
+def test_rounding_anew_and_tuning_bring_the_outputs_back_at_the_same_bytes() -> None:
     source, x = MODEL.read_bytes(), np.load(EVAL)["x"].astype(np.float32)
     network, outputs = Network.of(USE_LITERT, source), Runner(source)(x)
 
     def moved(chosen: dict[int, Option]) -> float:
         return divergence("top1", outputs, Runner(network.with_options(chosen))(x))
 
+    def size(chosen: dict[int, Option]) -> float:
+        return sum(each.size for each in chosen.values())
+
     _, chosen = _start()
     tuning = _tuning(100)
+    layers: list[int] = []
+    tuning.round(layers.append)
+    assert layers == [*range(1, tuning.layers + 1)]
+    rounded = tuning.options()
     tuning.run()
     tuned = tuning.options()
-    assert sum(each.size for each in tuned.values()) < 1.02 * sum(each.size for each in chosen.values())
-    assert moved(tuned) < 0.8 * moved(chosen)
+    assert max(size(rounded), size(tuned)) < 1.02 * size(chosen)
+    assert moved(rounded) < 0.5 * moved(chosen)
+    assert moved(tuned) <= moved(rounded)
+    resumed = _tuning(100)
+    resumed.round(layers.append)
+    assert len(layers) == tuning.layers
+    for number, option in resumed.options().items():
+        np.testing.assert_array_equal(option.values, tuned[number].values)
 
 
 def test_tuning_that_does_not_help_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """Tune rounded weights against the source network on unlabelled samples, at the bytes that they take.
 
-The last layers, which have most of the bytes, are tuned; what the layers before them give of some samples is
+Layers are first rounded anew by how far the outputs move (`curvature`). The last ones, which have most of the
+bytes, are then tuned; what the layers before them give of some samples is
 computed once for many steps. Levels are rounded from real numbers in every pass and trained straight through
 (Bengio, Leonard and Courville, 2013), with the step of each layer (Esser et al., Learned Step Size
 Quantization, 2020) and the biases. The loss is how far outputs move from the source's (Hinton, Vinyals and
@@ -12,6 +13,7 @@ were. There are about as many weights as samples tell, so samples are varied and
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +24,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from regrow_host import options, sources, tflite
+from regrow_host.curvature import Curvature
 from regrow_host.kerasnet import Array, KerasNetwork
 from regrow_host.options import Layer, Option
 
@@ -44,8 +47,8 @@ DRAWN, DRAW_EVERY, CHUNK = 4096, 256, 256
 """Samples that are varied and go through the first layers, and for how many steps."""
 FIRST_PRICE = 2e-6
 PRICE_EVERY, PRICE_GAIN, PRICE_MOST = 10, 3.0, 0.2
-SLACK = 1.005
-"""Of the bytes, that tuned levels may take."""
+SLACK, ROUNDED_SLACK = 1.005, 1.02
+"""Of the bytes, that tuned levels may take, and those that tuning begins with."""
 LARGEST = 127
 NEAR = 0.42
 """How far from its level a weight begins at most: at half a step it would take another level at once."""
@@ -99,23 +102,21 @@ class Tuning:
         order = np.random.default_rng(seed).permutation(len(x))
         held = min(len(x) // HELD_SHARE, MOST_HELD)
         self._held, self._x = x[order[:held]], x[order[held:]]
-        self._layers, self._chosen = layers, dict(chosen)
+        self._layers = layers
         self._classifier, self._seed = classifier, seed
         self._weights = {each.number: each for each in tflite.weight_tensors(self._model)}
+        self._steps = steps if held else 0
+        self._begin(chosen)
+        self._file = _folder() / self._digest(model)
+
+    def _begin(self, chosen: Mapping[int, Option]) -> None:
+        """Levels and logarithms of steps of each tuned layer, then the biases of the last layers."""
+        self._chosen = dict(chosen)
         last = _last(self._chosen)
         self._cut = self._weights[last[0]].operator if last else 0
         self._tuned = [number for number in last if _tunable(chosen[number])]
-        self._steps = steps if self._tuned and held else 0
-        self._begin(last)
-        self._start = self._size()
-        self._drawn: Any = None
-        self._file = _folder() / self._digest(model)
-        self._before = jax.jit(self._reached)
-        self._step = jax.jit(self._trained)
-        self._judge = jax.jit(self._moved)
-
-    def _begin(self, last: Sequence[int]) -> None:
-        """Levels and logarithms of steps of each tuned layer, then the biases of the last layers."""
+        if not self._tuned:
+            self._steps = 0
         levels, log_steps = [], []
         self._fixed: dict[int, Floats] = {}
         self._biases: dict[int, Floats] = {}
@@ -123,8 +124,7 @@ class Tuning:
             weights = self._weights[number]
             place = tflite.bias_of(self._model, weights)
             if place >= 0:
-                shift = 0 if option.shift is None else option.shift
-                bias = np.asarray(self._bias(number) + shift, np.float32)
+                bias = np.asarray(self._bias(number) + _shift(option), np.float32)
                 if number in last:
                     self._biases[number] = bias
                 else:
@@ -154,6 +154,12 @@ class Tuning:
         tables = np.zeros((len(levels), 2 * LARGEST + 1), np.float32)
         start = [each.value for each in moves]
         self._state = State(start, start, optimizer, tables, FIRST_PRICE, math.inf, 0)
+        self._start = self._size()
+        self._drawn: Any = None
+        # Anew, as what they take from here is constant to them.
+        self._before = jax.jit(partial(self._reached))
+        self._step = jax.jit(partial(self._trained))
+        self._judge = jax.jit(partial(self._moved))
 
     def _bias(self, number: int) -> NDArray[np.float64]:
         """The source's."""
@@ -170,9 +176,32 @@ class Tuning:
         """Steps so far, those of earlier runs included."""
         return self._state.done
 
+    @property
+    def layers(self) -> int:
+        return len(self._weights)
+
+    def round(self, done: Callable[[int], None] = lambda done: None) -> None:
+        """Begin with levels that the outputs' curvature tells, if they are better on other samples;
+        `done(count)` is called after each layer. Nothing to do where an earlier run had begun.
+        """
+        if self._load() or not self._steps:
+            return
+        curvature = Curvature(
+            self._model, self._network, self._x, classifier=self._classifier, seed=self._seed
+        )
+        before, size, far = self._chosen, _bytes(self._chosen), self._far(self._chunks(self._held))
+        self._begin(curvature.rounded(self._layers, before, done))
+        if _bytes(self._chosen) > size * ROUNDED_SLACK or self._far(self._chunks(self._held)) >= far:
+            self._begin(before)
+
+    def _far(self, held: Sequence[tuple[dict[int, Floats], Floats]]) -> float:
+        """How far the outputs of those samples are from the source's, in all."""
+        return sum(float(self._judge(self._state.moves, *each)) * len(each[1]) for each in held)
+
     def run(self, step: Callable[[int], None] = lambda done: None) -> None:
         """Go on to the last step; `step(done)` is called after each. KeyboardInterrupt saves and passes."""
-        self._load()
+        if self.done == 0:
+            self._load()
         if not self._steps:
             return
         held = self._chunks(self._held)
@@ -239,10 +268,9 @@ class Tuning:
         """Keep the moves if they are the best so far, in no more bytes than those that began."""
         if self._size() > self._start * SLACK:
             return
-        moves = self._state.moves
-        far = sum(float(self._judge(moves, *each)) * len(each[1]) for each in held)
+        far = self._far(held)
         if far < self._state.least:
-            self._state = self._state._replace(best=moves, least=far)
+            self._state = self._state._replace(best=self._state.moves, least=far)
 
     def _train(self) -> None:
         if self.done % PRICE_EVERY == 0:
@@ -326,6 +354,9 @@ class Tuning:
         state = self._state
         kept = [*state.moves, *state.best, *state.optimizer]
         arrays: dict[str, Any] = {f"array{i}": np.asarray(each) for i, each in enumerate(kept)}
+        for number, option in self._chosen.items():
+            if _tunable(option):
+                arrays |= {f"levels{number}": option.levels, f"shift{number}": _shift(option)}
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
             temporary = self._file.with_suffix(".tmp")
@@ -337,16 +368,26 @@ class Tuning:
         except OSError:
             return
 
-    def _load(self) -> None:
+    def _load(self) -> bool:
+        """Whether something was saved."""
         try:
-            with np.load(self._file) as saved:
-                arrays = [saved[f"array{i}"] for i in range(len(saved.files) - 3)]
-                count = len(self._first)
-                price, least = saved["figures"].tolist()
-                lists = arrays[:count], arrays[count : 2 * count], arrays[2 * count :]
-                self._state = State(*lists, saved["tables"], price, least, int(saved["done"]))
-        except (OSError, ValueError, EOFError, KeyError, BadZipFile):
-            return
+            with np.load(self._file) as file:
+                saved = dict(file)
+        except (OSError, ValueError, EOFError, BadZipFile):
+            return False
+        chosen = dict(self._chosen)
+        for number, option in chosen.items():
+            if _tunable(option):
+                assert option.scales is not None
+                levels, shift = saved[f"levels{number}"], saved[f"shift{number}"]
+                chosen[number] = options.gridded(self._layers[number], levels, option.scales, shift)
+        self._begin(chosen)
+        arrays = [saved[f"array{i}"] for i in range(sum(name.startswith("array") for name in saved))]
+        count = len(self._first)
+        price, least = saved["figures"].tolist()
+        lists = arrays[:count], arrays[count : 2 * count], arrays[2 * count :]
+        self._state = State(*lists, saved["tables"], price, least, int(saved["done"]))
+        return True
 
 
 def check(model: bytes) -> None:
@@ -379,6 +420,14 @@ def _last(chosen: Mapping[int, Option]) -> list[int]:
 
 def _tunable(option: Option) -> bool:
     return option.codec == "grid" and option.scales is not None and option.scales.size == 1
+
+
+def _bytes(chosen: Mapping[int, Option]) -> float:
+    return sum(option.size for option in chosen.values())
+
+
+def _shift(option: Option) -> NDArray[np.float64] | float:
+    return 0.0 if option.shift is None else option.shift
 
 
 def _rounded(values: Array) -> Array:

@@ -174,11 +174,23 @@ def _inverse(x: Floats, ridge: Doubles) -> Doubles:
     return np.asarray((eye - across @ np.linalg.solve(inner, wide)) / ridges)
 
 
+def levels_by_moments(wanted: Doubles, step: float, moments: Doubles) -> Doubles:
+    """Levels (groups, rows, k) of `wanted`, where rows that differ by d do so at a cost of d @ moments @ d;
+    moments are (groups, k, k).
+    """
+    order = np.argsort(-np.einsum("gkk->k", moments), kind="stable")
+    return _ordered(wanted, step, order, np.asarray(np.linalg.inv(moments[:, order][:, :, order])))
+
+
 def _round(wanted: Doubles, step: float, x: Floats, damping: Doubles) -> Doubles:
     """Levels (groups, rows, k) of what is multiplied with x (groups, n, k)."""
     order = np.argsort(-np.square(x).sum(axis=(0, 1), dtype=np.float64), kind="stable")
+    return _ordered(wanted, step, order, _inverse(x[:, :, order], damping))
+
+
+def _ordered(wanted: Doubles, step: float, order: NDArray[np.intp], inverse: Doubles) -> Doubles:
+    """Levels of the columns in that order, in which the inverse of the moments (groups, k, k) has them."""
     left = wanted[:, :, order] / step
-    inverse = _inverse(x[:, :, order], damping)
     upper = np.linalg.cholesky((inverse + inverse.transpose(0, 2, 1)) / 2).transpose(0, 2, 1)
     # What is left of a squared error once the later columns have made up for it.
     weights = np.einsum("gkk->gk", upper)[:, None] ** -2.0

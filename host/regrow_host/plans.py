@@ -20,7 +20,7 @@ from regrow_host.options import Layer, Option, Way
 if TYPE_CHECKING:
     from regrow_host.finetune import Tuning
 
-TUNED_DAMAGES = 1.25, 1.5, 1.8, 2.2
+TUNED_DAMAGES = 1.25, 1.6, 2.1, 3.0
 """Of the damage that the search allows, that each tuning begins with."""
 
 
@@ -145,6 +145,9 @@ class Planner:
         """Whether it was not interrupted."""
         try:
             with console.progress() as bar:
+                task = bar.add_task("rounding anew", total=tuning.layers)
+                tuning.round(lambda done: bar.update(task, completed=done))
+                bar.remove_task(task)
                 task = bar.add_task(label, total=tuning.steps)
                 tuning.run(lambda done: bar.update(task, completed=done))
         except KeyboardInterrupt:
