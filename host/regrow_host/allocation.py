@@ -66,10 +66,10 @@ class Allocation:
             yield self.tried[best]
             return
         best = search.held(self.tried, allowed)
-        damage = least
+        # Where search samples bear none the held-out ones may: step back from the finest that was tried.
+        damage = best.damage if best else min(each.damage for each in self.tried)
         if best:
             yield self.tried[best]
-            damage = best.damage
         for step in STEPS_BACK:
             damage /= step
             if damage > least:
