@@ -525,21 +525,20 @@ def test_sparse_sums_of_one_position_stay_within_32_bits(weight_zero: int) -> No
 
 def scattered(levels: Array, zero: int, first: int, last: int) -> bytes:
     """A tile of the inputs first .. last of a layer, for all channels."""
-    layout = viper32.load(BOARD / "regrow" / "layouts" / "scatter.py")
     channels, terms = levels.shape
     tile = bytearray((last - first) * (3 + 16 * (3 * channels // 8 + 1)))
     places, passed = np.zeros(terms, np.uint16), np.zeros(terms, np.uint16)
     for writes in (0, 1):
         for slot, row in enumerate(levels, 1):
             stored = (row + 128).astype(np.uint8).tobytes()
-            layout.put(stored, first, last, 128 + zero, slot, places, passed, tile, writes)
+            FORMS.put(stored, first, last, 128 + zero, slot, places, passed, tile, writes)
         if not writes:
             end = 0
             for i in range(first, last):
                 tile[end] = -(-int(places[i]) // 8)
                 places[i], passed[i], end = end + 2, 0, end + 3 + 16 * tile[end]
-            layout.blank(tile, last - first)
-    layout.seal(tile, last - first)
+            FORMS.blank(tile, last - first)
+    FORMS.seal(tile, last - first)
     return (last - first).to_bytes(2, "little") + tile[:end]
 
 

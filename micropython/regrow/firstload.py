@@ -29,7 +29,8 @@ def prepare(path, trust, before):
         _keep(coming)
         scratch = _scratch(*scratch)
         if "layouts.conv" in coming:
-            __import__(f"{_PACKAGE}.layouts.forms")  # some ports keep a record of machine code
+            for module in ("layouts.channels", "layouts.forms"):  # some ports keep a record of machine code
+                __import__(".".join((_PACKAGE, module)))
     except Exception:
         parts.close()
         raise

@@ -9,12 +9,11 @@ channels, with BIAS once; where there are more positions than one, the heads, th
 
 from array import array
 
-import micropython
 from micropython import const
 
 from ..quant import BIAS
 from .channels import HEAD
-from .forms import Form
+from .forms import Form, blank, put, seal
 
 _LONGEST = const(3 + 16 * 255)  # bytes of an input
 _PASS = const(2048)  # bytes that one pass over all weights writes, as they are in RAM until then
@@ -135,71 +134,3 @@ class Scatter(Form):
 
 def _bytes(pairs):
     return 3 + (pairs + 7 >> 3 << 4)
-
-
-@micropython.viper
-def put(
-    levels: ptr8, i: int, end: int, zero: int, slot: int, places: ptr16, last: ptr16, tile: ptr8, writes: int
-):
-    """Add the pairs of a channel to those of its inputs: only their count if it does not write."""
-    while i < end:
-        w = levels[i] - zero
-        if w:
-            at = places[i]
-            gap = slot - last[i]
-            last[i] = slot
-            while w:
-                v = w
-                if v > 127:
-                    v = 127
-                if v < -127:
-                    v = -127
-                step = gap
-                if gap > 63:
-                    step = 63
-                    v = 0
-                gap -= step
-                w -= v
-                if writes:
-                    tile[at] = v + 128
-                    tile[at + 1] = step << 2
-                    at += 2
-                else:
-                    at += 1
-            places[i] = at
-        i += 1
-
-
-@micropython.viper
-def blank(tile: ptr8, inputs: int):
-    """Weights of 0 into all pairs, and what ends them."""
-    while inputs:
-        n = tile[0] << 3
-        tile = ptr8(uint(tile) + 2)
-        while n:
-            tile[0] = 128
-            tile[1] = 0
-            tile = ptr8(uint(tile) + 2)
-            n -= 1
-        tile[0] = 0
-        tile = ptr8(uint(tile) + 1)
-        inputs -= 1
-
-
-@micropython.viper
-def seal(tile: ptr8, inputs: int):
-    """Note with each input how many of its pairs are no weight's first."""
-    while inputs:
-        head = tile
-        n = tile[0] << 3
-        more = 0
-        while n:
-            tile = ptr8(uint(tile) + 2)
-            if tile[0] == 128 or tile[1] == 0:
-                more += 1
-            n -= 1
-        if more > 255:
-            more = 255
-        head[1] = more
-        tile = ptr8(uint(tile) + 3)
-        inputs -= 1
