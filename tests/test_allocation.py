@@ -131,7 +131,7 @@ def test_every_kind_of_network(
     runtimes = result["runtimes"]
     assert isinstance(runtimes, dict)
     first = next(iter(runtimes.values()))
-    assert first["expected"] <= 5
+    assert first["drop"] <= 5
 
 
 def test_rounding_undoes_on_later_weights_what_it_did_to_those_before() -> None:

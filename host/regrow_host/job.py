@@ -57,9 +57,10 @@ class Bench:
         self.networks = networks
         self._reference = reference
         self._source = judge.outputs(Runner(source))
-        # Where quantizing to int8 alone takes nearly all that is allowed, a pack may lose a little more.
         self.quantized = [self._compare(network, network.data) for network in networks]
+        # Where quantizing to int8 alone takes nearly all that is allowed, a pack may be likely to lose more.
         self.allowed = [max(max_drop, each.likely + MARGIN * max_drop) for each in self.quantized]
+        self._countable = [max(max_drop, each.drop) for each in self.quantized]
 
     def drops(self, plan: Plan, looks: int = 1) -> list[Comparison]:
         """Per network, source against what grows from the plan, the last of so many that were looked at."""
@@ -72,7 +73,14 @@ class Bench:
         return moved, self.judge.compare(self._source, outputs).likely
 
     def holds(self, drops: Sequence[Comparison]) -> bool:
-        """Whether the first networks, as many as drops are given, lose no more than they may."""
+        """Whether the first networks, as many as drops are given, lose no more than they may: neither counted
+        nor likely, as a count can be lucky.
+        """
+        counted = zip(drops, self._countable, strict=False)
+        return self.bears(drops) and all(each.drop <= most + 1e-9 for each, most in counted)
+
+    def bears(self, drops: Sequence[Comparison]) -> bool:
+        """Whether they are likely to lose no more: other samples may then find that they hold."""
         return all(each.likely <= most + 1e-9 for each, most in zip(drops, self.allowed, strict=False))
 
     def _compare(self, network: Network, model: bytes, looks: int = 1) -> Comparison:
@@ -108,10 +116,9 @@ class Job:
         self.warnings.append(sentence)
         console.warn(sentence)
 
-    def bench(self, judge: Judge, *, networks: int = 2, reference: bool = False, share: float = 1.0) -> Bench:
-        """A bench of the first `networks`, which may lose that share of what is allowed."""
-        max_drop = share * self.max_drop
-        return Bench(judge, self.source, self.networks[:networks], max_drop, reference=reference)
+    def bench(self, judge: Judge, *, networks: int = 2, reference: bool = False) -> Bench:
+        """A bench of the first `networks`."""
+        return Bench(judge, self.source, self.networks[:networks], self.max_drop, reference=reference)
 
 
 def prepare(

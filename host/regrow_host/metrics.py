@@ -53,9 +53,9 @@ class Comparison:
 
     @property
     def likely(self) -> float:
-        """The drop by which packs are judged. Most of a counted drop of half a point is chance, which would
-        make packs larger than they need, and the count of the one that passes too good: what is expected
-        varies a quarter as much. It gives way to a count of which even the lower end is more.
+        """The drop by which packs are searched, and which they keep to beside the counted one. Most of a count
+        of half a point is chance, and that of the first pack that passes is too good: what is expected varies
+        a quarter as much. It gives way to a count of which even the lower end is more.
         """
         return max(self.expected, self.low)
 

@@ -133,7 +133,7 @@ class Planner:
             plan = Plan(f"{first.label}, tuned", tuning.options())
             drops = bench.drops(plan)
             self.trials.append(Trial(None, plan.size, [one.drop for one in drops]))
-            if not bench.holds(drops):
+            if not bench.bears(drops):
                 break
             if plan.size < first.size:
                 stages.append(plan)
@@ -185,8 +185,7 @@ def take(job: Job, plans: Iterator[Plan], forced: bool) -> tuple[Plan, list[Comp
     Where even the safest does not, it is taken with a warning if it is `forced`, if the samples cannot tell
     its drop from an allowed one, or if only the second of two runtimes loses too much; else DropError.
     """
-    # The first of several that stays within a bound is also the luckiest: it has to stay a little below.
-    bench = job.bench(job.held_out, reference=True, share=search.AIM)
+    bench = job.bench(job.held_out, reference=True)
     for quantized, allowed in zip(bench.quantized, bench.allowed, strict=True):
         if allowed > job.max_drop:
             job.warn(
@@ -207,7 +206,7 @@ def take(job: Job, plans: Iterator[Plan], forced: bool) -> tuple[Plan, list[Comp
         ruins = "central ruins accuracy" if "central" in plan.label else "accuracy is lost"
         raise DropError(f"{ruins}: {plan.label} loses {points(drops[0])}, --max-drop is {job.max_drop:g}")
     for network, drop in zip(job.networks, drops, strict=True):
-        if drop.likely > job.max_drop:
+        if max(drop.drop, drop.likely) > job.max_drop:
             where = " on the executor" if network.use == USE_EXECUTOR else ""
             job.warn(f"{plan.label} loses {points(drop)}{where}, --max-drop is {job.max_drop:g}")
     return plan, drops
