@@ -53,7 +53,7 @@ class Comparison:
 
     @property
     def likely(self) -> float:
-        """The drop by which packs are searched, and which they keep to beside the counted one. Most of a count
+        """The drop by which packs are searched, and that they keep beside the counted one. Most of a count
         of half a point is chance, and that of the first pack that passes is too good: what is expected varies
         a quarter as much. It gives way to a count of which even the lower end is more.
         """
