@@ -5,7 +5,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -185,8 +184,7 @@ def _beside(judge: Judge, method: Result, own: Result) -> dict[str, Pair | None]
 
 def _mean(values: NDArray[np.float64]) -> Pair:
     middle, error = float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
-    half = NormalDist().inv_cdf(1 - metrics.ERROR / 2) * error
-    return middle, middle - half, middle + half
+    return middle, middle - metrics.Z95 * error, middle + metrics.Z95 * error
 
 
 def figures(outcomes: Outcomes) -> list[Figure]:
