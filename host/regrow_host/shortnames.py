@@ -1,7 +1,7 @@
-"""Names that a board's firmware has anyway, in the place of those of arguments and private attributes.
+"""Names that a board's firmware has anyway, in the place of those of arguments and all that is private.
 
-MicroPython keeps each name that it meets for good, which takes some 20 bytes of the heap. Modules, classes,
-functions and what others may use keep their names, so that tracebacks can be read.
+MicroPython keeps each name that it meets for good, which takes some 20 bytes of the heap. Public modules,
+classes, functions and attributes keep theirs, so that tracebacks can be read.
 """
 
 from __future__ import annotations
