@@ -35,7 +35,7 @@ ONE = np.ones(1, np.float32)
 MOST = 16384
 SAMPLE = 64
 LOOKED_AT = 64
-HEADER = 17  # of a weights part
+HEADER = 8  # of a weights part
 BLOCK, COEFFICIENTS, SEEDS = 8, 3, 1 << 16
 STATE = 12
 
@@ -96,7 +96,7 @@ def palette(values: Floats, count: int) -> tuple[float, float]:
     centroids = centroids.astype(np.float16).astype(np.float64)
     index = np.searchsorted((centroids[1:] + centroids[:-1]) / 2, flat)
     levels = (index - count // 2).astype(np.int8).reshape(values.shape)
-    return float(((flat - centroids[index]) ** 2).mean()), len(grid.encode(levels, ONE)) - 4 + 2 * count
+    return float(((flat - centroids[index]) ** 2).mean()), len(grid.encode(levels, ONE)) - 2 + 2 * count
 
 
 def seeded(values: Floats) -> tuple[float, float]:

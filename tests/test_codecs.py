@@ -13,6 +13,7 @@ from golden import reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from parts import head
 from regrow.codecs.gridmodel import Context, Model, Neighbour
 from regrow.errors import InputError, PackError
 from regrow.generator import grow
@@ -105,7 +106,7 @@ models = st.builds(
     reach=st.just(128),
     spread=st.integers(0, 127),
     shape=st.integers(0, 7),
-    stripe=st.integers(16, 500) | st.just(65535),
+    stripe=st.sampled_from([*range(16, 500, 16), 65520]),
     neighbours=st.lists(neighbours, max_size=3).map(tuple),
     contexts=st.lists(contexts, max_size=2).map(tuple),
     slope=st.integers(0, 15),
@@ -135,7 +136,7 @@ def test_grid_in_pieces(levels: np.ndarray, cuts: list[int]) -> None:
         weights.rewind()
 
 
-@pytest.mark.parametrize("stripe", [100, 2000, 65535])
+@pytest.mark.parametrize("stripe", [96, 2000, 65520])
 def test_grid_in_groups_of_stripes(stripe: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many stripes are decoded together, what they look back at is there."""
     levels = np.rint(np.random.default_rng(3).laplace(0, 3, 9000).cumsum() % 90 - 45).astype(np.int8)
@@ -152,9 +153,9 @@ def test_grid_tensors_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
     random = np.random.default_rng(4)
     near, far = Neighbour(1, 40), Context(1, 2, 9)
     models = [
-        Model(0, 128, 40, 4, 300),
+        Model(0, 128, 40, 4, 304),
         Model(2, 128, 30, 3, 64, (near,)),
-        Model(-1, 128, 50, 5, 100, (near, Neighbour(100, 9), Neighbour(250, -7))),
+        Model(-1, 128, 50, 5, 112, (near, Neighbour(112, 9), Neighbour(250, -7))),
         Model(1, 128, 45, 2, 2000, (), (far,), 3, 70),
         Model(0, 128, 35, 6, 128, (Neighbour(128, 20),), (Context(128, 1, 5), far), 4, 60),
     ]
@@ -253,7 +254,7 @@ def test_central_refuses(value: float) -> None:
 
 def size(levels: np.ndarray) -> int:
     """Bytes of the body."""
-    return len(grid.encode(levels, ONE)) - 17
+    return len(grid.encode(levels, ONE)) - len(head(2, 0, 1, levels.size, 1, 1)) - 2
 
 
 def entropy(levels: np.ndarray) -> float:
@@ -299,27 +300,29 @@ def test_decoding_needs_little_memory() -> None:
         assert peak < (6_000_000 if each.codec_name == "grid" else 2_000_000), each.codec_name
 
 
-HEADER = struct.pack("<BBBIHI", 1, 0, 0, 4, 1, 1)
+HEADER = bytes([1, 4, 1])
 
 
 @pytest.mark.parametrize(
     "part",
     [
-        struct.pack("<BBBIHI", 3, 0, 1, 1, 1, 1) + bytes(5),
-        struct.pack("<BBBIHI", 0, 3, 0, 1, 1, 1) + bytes(4),
-        struct.pack("<BBBIHIfb", 0, 0, 3, 1, 1, 1, 1, 1),
-        struct.pack("<BBBIHIf", 0, 0, 1, 0, 1, 1, 1),
-        struct.pack("<BBBIHIfb", 0, 0, 1, 1, 0, 1, 1, 1),
-        struct.pack("<BBBIHIfb", 0, 0, 1, 1, 1, 0, 1, 1),
-        struct.pack("<BBBIHIfb", 0, 0, 1, 1, 1, 1, 0, 1),
-        struct.pack("<BBBIHIfb", 0, 0, 1, 1, 1, 1, -1, 1),
-        struct.pack("<BBBIHIfb", 0, 0, 1, 1, 1, 1, np.inf, 1),
-        struct.pack("<BBBIHIfb", 0, 0, 1, 1, 1, 1, np.nan, 1),
-        struct.pack("<BBBIHIf", 0, 0, 1, 1, 1, 1, 1),
-        struct.pack("<BBBIHIfbb", 0, 0, 1, 1, 1, 1, 1, 1, 1),
-        struct.pack("<BBBIHIb", 0, 0, 0, 1, 1, 1, 1),
-        struct.pack("<BBBIHIff", 0, 1, 1, 1, 1, 1, 1, 1),
-        struct.pack("<BBBIHIf", 0, 0, 2, 2**31 - 1, 65535, 1, 1),
+        head(3, 0, 1, 1, 1, 1) + bytes(5),
+        head(0, 3, 0, 1, 1, 1) + bytes(4),
+        head(0, 0, 3, 1, 1, 1) + struct.pack("<fb", 1, 1),
+        head(0, 0, 2, 0, 1, 1) + struct.pack("<f", 1),
+        head(0, 0, 2, 1, 0, 1) + struct.pack("<fb", 1, 1),
+        head(0, 0, 2, 2, 2, 0) + struct.pack("<ffbb", 1, 1, 1, 1),
+        head(0, 0, 2, 1, 1, 1) + struct.pack("<fb", 0, 1),
+        head(0, 0, 2, 1, 1, 1) + struct.pack("<fb", -1, 1),
+        head(0, 0, 2, 1, 1, 1) + struct.pack("<fb", np.inf, 1),
+        head(0, 0, 2, 1, 1, 1) + struct.pack("<fb", np.nan, 1),
+        head(0, 0, 2, 1, 1, 1) + struct.pack("<f", 1),
+        head(0, 0, 2, 1, 1, 1) + struct.pack("<fbb", 1, 1, 1),
+        head(0, 0, 0, 1, 1, 1) + struct.pack("<b", 1),
+        head(0, 0, 1, 1, 1, 1) + struct.pack("<Hb", 0, 1),
+        head(0, 0, 1, 1, 1, 1) + struct.pack("<Hb", 0x7F80, 1),
+        head(0, 1, 2, 1, 1, 1) + struct.pack("<ff", 1, 1),
+        head(0, 0, 2, 2**31 - 1, 65535, 1) + struct.pack("<f", 1),
         HEADER + struct.pack("<BBbBhIIhH", 3, 0, 0, 1, 0, 0, 4, 0, 0),
         HEADER + struct.pack("<BBbBhIIhH", 1, 2, 0, 1, 0, 0, 4, 0, 0),
         HEADER + struct.pack("<BBbBhIIhH", 1, 0, -121, 1, 0, 0, 4, 0, 0),
@@ -341,7 +344,7 @@ def test_bad_part_is_refused(part: bytes) -> None:
         levels_of(weights_of(part))
 
 
-@pytest.mark.parametrize("stripe", [50, 5000])
+@pytest.mark.parametrize("stripe", [48, 4992])
 @pytest.mark.parametrize(
     "change", [lambda p: p[:-2], lambda p: p[:-1], lambda p: p + b"\0\0", lambda p: p + b"\0"]
 )
@@ -354,7 +357,7 @@ def test_code_must_end_where_the_part_ends(stripe: int, change: object) -> None:
 
 def test_grid_refuses_a_model_that_does_not_reach() -> None:
     with pytest.raises(InputError, match="reach"):
-        grid.encode(np.arange(9).astype(np.int8), ONE, model=Model(0, 3, 40, 7, 50))
+        grid.encode(np.arange(9).astype(np.int8), ONE, model=Model(0, 3, 40, 7, 48))
 
 
 def test_no_more_weights_than_there_are() -> None:

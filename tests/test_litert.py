@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import regrow
 from numpy.typing import NDArray
+from parts import head
 from regrow import litert, pack, probe, skeleton
 from regrow.errors import BackendError, InputError, PackError
 from regrow.network import Network, TensorInfo
@@ -216,7 +217,7 @@ class Parts:
         return Reader(BytesIO(self._parts[role]), 0, len(self._parts[role]))
 
 
-LEVELS = struct.pack("<BBBIHIf5b", 0, 0, 1, 5, 1, 1, 0.5, 1, 2, 3, 4, 5)
+LEVELS = head(0, 0, 2, 5, 1, 1) + struct.pack("<f5b", 0.5, 1, 2, 3, 4, 5)
 
 
 def grown(size: int, holes: bytes, stream: bytes) -> bytes:
@@ -263,7 +264,7 @@ def test_a_skeleton_that_does_not_fit_is_refused(
 def test_regrowing_takes_little_memory() -> None:
     """8 million weights, 32 MB as floats, a megabyte at most on the way."""
     count = 8 << 20
-    weights = struct.pack("<BBBIHIBBbBhII", 1, 0, 0, count, 1, 1, 1, 0, -20, 8, 0, 1, count)
+    weights = head(1, 0, 0, count, 1, 1) + struct.pack("<BBbBhII", 1, 0, -20, 8, 0, 1, count)
     weights += struct.pack("<hH", 0, 1000)
     part = struct.pack("<BIBBBB", 1, 4 * count, 1, 0, 0, 1) + zlib.compress(b"")
     with open(os.devnull, "wb") as file:

@@ -143,7 +143,7 @@ def grid_words(model: Model, state: int, before: int) -> array:
     octaves = gridplain.half_octaves(first)
     fields = model.centre + 128, model.reach, model.spread, model.slope, first, model.rest, octaves
     now = 0, 1, state, before, 0, before % 9, 0
-    words[:18] = array("I", (*now, *fields, 9, 65535, near, contexts))
+    words[:18] = array("I", (*now, *fields, 9, 65520, near, contexts))
     words[46:57] = array("I", (*SHAPES[model.shape], *MANTISSAS))
     return words
 
@@ -154,7 +154,7 @@ def test_grid():
     near = tuple(Neighbour(distance, weight) for distance, weight in ((1, 127), (5, -128), (9, 127)))
     cases = itertools.product(
         (1 << 14, (1 << 29) + 4095, (1 << 30) - 1, (1 << 30) - 8192),
-        (Model(0, 1, 0, 0, 65535), Model(-128, 128, 127, 7, 65535), Model(127, 128, 64, 3, 65535, near)),
+        (Model(0, 1, 0, 0, 65520), Model(-128, 128, 127, 7, 65520), Model(127, 128, 64, 3, 65520, near)),
         ((), (Context(1, 0, 16),), (Context(9, 15, 8), Context(2, 3, 7))),
         (0, 120),
         (0x00, 0x7F, 0x80, 0xFF),

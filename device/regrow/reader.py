@@ -84,6 +84,11 @@ class Reader:
                 return value
         raise PackError("a variable-length integer is 2^31 or more, or longer than 5 bytes")
 
+    def signed(self) -> int:
+        """A signed integer, of which the varint is 2n, or -2n - 1 below 0."""
+        value = self.varint()
+        return value >> 1 ^ -(value & 1)
+
     def _claim(self, n: int) -> None:
         if not 0 <= n <= self.left:
             raise PackError(f"{n} bytes are wanted where {self.left} are left")

@@ -8,17 +8,17 @@ from io import BytesIO
 
 import numpy as np
 from numpy.typing import NDArray
+from regrow import codecs
 from regrow.pack import USE_EXECUTOR, USE_LITERT
 from regrow.reader import Reader
 from regrow.weights import Weights
 
-from regrow_host.encode import central, grid, raw, scale_bytes, snapped
+from regrow_host.encode import central, grid, head, raw, short, snapped
 
 Floats = NDArray[np.float32]
 Levels = NDArray[np.int8]
 Doubles = NDArray[np.float64]
 
-HEADER_BYTES = 13
 COARSEST = 0.75
 STEPS_PER_OCTAVE = 2
 CENTRAL_BATCHES = 1, 2, 4, 8, 16, 32
@@ -115,8 +115,7 @@ def rounded(layer: Layer) -> Iterator[Option]:
             finest = layer.least if form.size > 1 else layer.least.max()
             steps = np.maximum(form / 127 * 2 ** (halvings / STEPS_PER_OCTAVE), finest)
             scales = _positive(steps.astype(np.float32))
-            if form.size > 1:
-                scales = snapped(scales)
+            scales = snapped(scales) if form.size > 1 else short(scales)
             yield gridded(layer, _round(layer, scales), scales)
 
 
@@ -148,7 +147,7 @@ def gridded(layer: Layer, levels: Levels, scales: Floats, shift: Doubles | None 
     values = (levels.reshape(-1, layer.channels, layer.inner) * along).astype(np.float32)
     return Option(
         "grid",
-        HEADER_BYTES + len(scale_bytes(scales)[1]) + grid.size_estimate(levels),
+        len(head(codecs.GRID, codecs.INT8, levels.size, scales, layer.inner)) + grid.size_estimate(levels),
         levels,
         scales,
         values.reshape(layer.values.shape),
@@ -163,7 +162,8 @@ def _encoded(levels: Levels, scales: Floats, inner: int, uses: int) -> list[tupl
 
 def grid_size(levels: Levels) -> float:
     """Bytes of a part of these levels with one scale, nearly."""
-    return HEADER_BYTES + 4 + grid.size_estimate(levels)
+    scale = short(np.ones(1, np.float32))
+    return len(head(codecs.GRID, codecs.INT8, levels.size, scale)) + grid.size_estimate(levels)
 
 
 def _round(layer: Layer, scales: Floats) -> Levels:

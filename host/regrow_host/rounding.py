@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regrow_host import gptq, options, tflite
+from regrow_host.encode import short
 from regrow_host.judge import divergence
 from regrow_host.options import Layer, Option
 from regrow_host.search import Candidate
@@ -154,6 +155,7 @@ def _sizes(layer: Layer) -> tuple[Doubles, Doubles]:
     finest = max(peak / 127, float(layer.least.max()))
     steps = finest * 2.0 ** (np.arange(OCTAVES * STEPS_PER_OCTAVE) / STEPS_PER_OCTAVE)
     steps = steps[steps < 2 * peak] if steps[0] < 2 * peak else steps[:1]
+    steps = short(steps.astype(np.float32)).astype(np.float64)
     levels = [np.rint(layer.values / step).clip(-127, 127).astype(np.int8) for step in steps]
     sizes = np.array([options.grid_size(each) for each in levels], np.float64)
     kept = sizes >= min(LEAST_BITS * layer.values.size / 8, sizes[0])

@@ -1,4 +1,4 @@
-"""Unsigned LEB128 numbers, as the pack format writes them."""
+"""LEB128 numbers, as the pack format writes them."""
 
 
 def varint(value: int) -> bytes:
@@ -7,3 +7,7 @@ def varint(value: int) -> bytes:
         low.append(value & 0x7F | 0x80)
         value >>= 7
     return bytes([*low, value])
+
+
+def signed(value: int) -> bytes:
+    return varint(value << 1 if value >= 0 else ~value << 1 | 1)

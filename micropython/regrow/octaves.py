@@ -28,10 +28,10 @@ class Octaves:
 
     def __init__(self, reader, channels):
         self._shift = reader.u8()
-        self._base = reader.i32()
+        self._base = reader.signed()
         wide = 0
         for step in read(reader.twin(), channels):
-            if self._shift > 10 or not -129024 <= self._base + (step << self._shift) <= 131071:
+            if self._shift > 10 or not -129024 <= self._base + step << self._shift <= 131071:
                 raise PackError("a weights part has a scale out of range")
             wide |= step + 0x8000 >> 16
         self._steps = array("i" if wide else "h", bytes((4 if wide else 2) * channels))
@@ -44,6 +44,6 @@ class Octaves:
     def __getitem__(self, channel):
         if not 0 <= channel < len(self._steps):
             raise IndexError(channel)
-        exponent = self._base + (self._steps[channel] << self._shift)
+        exponent = self._base + self._steps[channel] << self._shift
         coarse = _COARSE[exponent >> 5 & 31]
         return ((exponent >> 10) + 126 << 23) + coarse + (coarse * _FINE[exponent & 31] >> 23)

@@ -96,3 +96,8 @@ class Reader:
                     break
                 return value
         raise PackError("a variable-length integer is 2^31 or more, or longer than 5 bytes")
+
+    def signed(self):
+        """A signed integer, of which the varint is 2n, or -2n - 1 below 0."""
+        value = self.varint()
+        return value >> 1 ^ -(value & 1)

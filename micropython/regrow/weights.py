@@ -50,10 +50,10 @@ class Scales:
         self._body = reader.position
         self.common = None
         for _ in range((0, 1, channels)[form]):
-            bits = reader.u32()
+            bits = reader.u32() if form == 2 else reader.u16() << 16
             if not 0 < bits < 0x7F800000:
                 raise PackError("a weights part has a scale that is not finite and positive")
-        if form == 1:
+        if form == 1 or (form and channels == 1):
             self.common = bits
 
     def __len__(self):
@@ -81,15 +81,16 @@ class Weights:
     _floats = None
 
     def __init__(self, reader, scratch=None):
-        codec = reader.u8()
-        self.dtype = reader.u8()
-        form = reader.u8()
-        self.count = reader.u32()
-        self.channels = reader.u16()
-        self.inner = reader.u32()
+        forms = reader.u8()
+        codec = forms & 3
+        self.dtype = forms >> 2 & 3
+        form = forms >> 4
+        self.count = reader.varint()
+        self.channels = reader.varint()
+        self.inner = reader.varint() if self.channels > 1 else 1
         if self.dtype > 2 or form > 3:
             raise PackError("a weights part has an unknown dtype or scale form")
-        if not (0 < self.count < 1 << 31 and self.channels and 0 < self.inner < 1 << 31):
+        if not (self.count and 0 < self.channels < 1 << 16 and self.inner):
             raise PackError("a weights part has a count, channels or inner size out of range")
         if self.count >> 30:
             raise CapacityError(f"a tensor of {self.count} weights is too long for a board")

@@ -43,6 +43,10 @@ def shares(shape):
     return array("H", (min(1 << 15, (each << 6) // unit) for each in sums))
 
 
+def signed(value):
+    return varint(2 * value if value >= 0 else -2 * value - 1)
+
+
 class Model:
     """`near`: (distance, weight) pairs; `contexts`: (distance, shift, weight) triples."""
 
@@ -56,9 +60,12 @@ class Model:
 
     @classmethod
     def parse(cls, body):
-        """The model and where it ends; the body's form is left out."""
-        centre, reach, spread, forms = struct.unpack_from("<bBBB", body)
-        place = 4
+        """The model and where it ends."""
+        forms, centre = struct.unpack_from("<Bb", body)
+        place = 1 + (forms >> 7)
+        centre = centre if place > 1 else 0
+        reach, spread = body[place], body[place + 1]
+        place += 2
 
         def number():
             nonlocal place
@@ -70,16 +77,17 @@ class Model:
                 if body[place - 1] < 128:
                     return value
 
-        stripe = number()
+        stripe = 16 * (1 + number())
         near, contexts, slope, size = [], [], 0, 0
         for _ in range(forms >> 3 & 3):
             distance = number()
             near.append((distance, struct.unpack_from("<b", body, place)[0]))
             place += 1
-        if forms >> 5:
+        many = forms >> 5 & 3
+        if many:
             slope, size = body[place], body[place + 1]
             place += 2
-        for _ in range(forms >> 5):
+        for _ in range(many):
             distance = number()
             contexts.append((distance, body[place] & 15, body[place] >> 4))
             place += 1
@@ -87,7 +95,8 @@ class Model:
 
     def header(self):
         forms = self.shape | len(self.near) << 3 | len(self.contexts) << 5
-        data = struct.pack("<bBBB", self.centre, self.reach, self.spread, forms) + varint(self.stripe)
+        data = struct.pack("<Bb", forms | 128, self.centre) if self.centre else bytes([forms])
+        data += bytes([self.reach, self.spread]) + varint(self.stripe // 16 - 1)
         for distance, weight in self.near:
             data += varint(distance) + struct.pack("<b", weight)
         if self.contexts:
@@ -153,7 +162,7 @@ def encode(model, levels):
         starts.append(model.below(residual))
         frequencies.append(model.below(residual + 1) - starts[-1])
         model.take(residual)
-    counts, stripes = b"", b""
+    stripes = []
     for start in range(0, len(levels), model.stripe):
         state, words = 1 << 14, []
         for i in range(min(start + model.stripe, len(levels)) - 1, start - 1, -1):
@@ -162,30 +171,52 @@ def encode(model, levels):
                 words.append(state & 0xFFFF)
                 state >>= 16
             state = (state // frequency << 13) + starts[i] + state % frequency
+        while state > 255:
+            words.append(state & 0xFFFF)
+            state >>= 16
         words.reverse()
-        if start + model.stripe < len(levels):
-            counts += varint(len(words))
-        stripes += struct.pack(f"<I{len(words)}H", state, *words)
-    return bytes([1]) + model.header() + counts + stripes
+        stripes.append((bytes([state]) if state else b"") + struct.pack(f"<{len(words)}H", *words))
+    code = b"".join(stripes)
+    sizes = b"".join([signed(len(each) - len(code) // len(stripes)) for each in stripes[:-1]])
+    return model.header() + sizes + code
 
 
 def decode(body, count):
     """The levels of a body that keeps to the format; AssertionError otherwise."""
-    if body[0] == 0:
+    if body[0] == 96:
         assert len(body) == 2
         return list(struct.unpack_from("<b", body, 1)) * count
-    model, place = Model.parse(body[1:])
-    place += 1
-    for _ in range((count - 1) // model.stripe):
+    model, place = Model.parse(body)
+    stripes, less = -(-count // model.stripe), []
+    for _ in range(stripes - 1):
+        value = shift = 0
         while body[place] > 127:
+            value |= (body[place] & 127) << shift
+            shift += 7
             place += 1
+        value |= body[place] << shift
         place += 1
-    state = 1 << 14
+        less.append(-(value + 1) // 2 if value % 2 else value // 2)
+    sizes = [(len(body) - place) // stripes + each for each in less]
+    sizes.append(len(body) - place - sum(sizes))
+    state, end = 1 << 14, place
+
+    def word():
+        nonlocal place
+        place += 2
+        return struct.unpack_from("<H", body, place - 2)[0]
+
     for i in range(count):
         if i % model.stripe == 0:
             assert state == 1 << 14
-            (state,) = struct.unpack_from("<I", body, place)
-            place += 4
+            assert place == end
+            end += sizes[i // model.stripe]
+            state = 0
+            if sizes[i // model.stripe] % 2:
+                state = body[place]
+                place += 1
+            while state < 1 << 14:
+                state = state << 16 | word()
         model.expect()
         slot, residual = state & 8191, -model.reach
         while model.below(residual + 1) <= slot:
@@ -193,8 +224,7 @@ def decode(body, count):
         below = model.below(residual)
         state = (model.below(residual + 1) - below) * (state >> 13) + slot - below
         if state < 1 << 14:
-            state = state << 16 | struct.unpack_from("<H", body, place)[0]
-            place += 2
+            state = state << 16 | word()
         model.take(residual)
     assert state == 1 << 14
     assert place == len(body)

@@ -1,7 +1,6 @@
 """Weights parts written by the letter of pack-format.md, and what they grow, read in many tile sizes."""
 
 # ruff: noqa: PLR0917 (a part's fields, in their order)
-import struct
 from array import array
 
 from regrow.errors import PackError
@@ -11,9 +10,21 @@ from support import raises, reader
 TILES = (1, 2, 3, 1, 50, 7, 129, 256, 300, 1000)
 
 
+def varint(value):
+    low = []
+    while value > 127:
+        low.append(value & 127 | 128)
+        value >>= 7
+    return bytes(low) + bytes([value])
+
+
+def head(codec, dtype, form, count, channels, inner):
+    data = bytes([codec | dtype << 2 | form << 4]) + varint(count) + varint(channels)
+    return data + varint(inner) if channels > 1 else data
+
+
 def part(codec, dtype, scales, body, count, inner=1):
-    form = min(len(scales), 2)
-    header = struct.pack("<BBBIHI", codec, dtype, form, count, max(1, len(scales)), inner)
+    header = head(codec, dtype, 2 if scales else 0, count, max(1, len(scales)), inner)
     return header + as_float32(scales) + body
 
 

@@ -1,8 +1,7 @@
 """Lists of integers by the letter of pack-format.md, and the scales that are written so."""
 
-import struct
-
-from parts import as_float32, check, refuses
+from gridplain import signed
+from parts import as_float32, check, head, refuses
 from regrow import rice
 from regrow.errors import PackError
 from support import raises, reader
@@ -46,14 +45,14 @@ def test_rice_refuses():
 
 
 def octaves(shift, base, offsets):
-    head = struct.pack("<BBBIHIBi", 0, 0, 3, 2 * len(offsets), len(offsets), 2, shift, base)
-    return head + codes(offsets, 2)
+    start = head(0, 0, 3, 2 * len(offsets), len(offsets), 2)
+    return start + bytes([shift]) + signed(base) + codes(offsets, 2)
 
 
 def check_octaves(shift, base, offsets):
     expected = b""
     for offset in offsets:
-        e = base + (offset << shift)
+        e = base + offset << shift
         mantissa = int(2 ** (23 + (e >> 5) % 32 / 32) + 0.5) * int(2 ** (23 + e % 32 / 1024) + 0.5) >> 23
         scale = mantissa * 2.0 ** ((e >> 10) - 23)
         expected += as_float32([scale, -scale])
@@ -67,6 +66,7 @@ def test_scales_in_octaves():
     for base in (-129004, -1000, 0, 131038):
         check_octaves(0, base, offsets)
     check_octaves(6, 77, offsets)
+    check_octaves(6, -1996, offsets)
     check_octaves(10, 0, [0, 127, -126])
     check_octaves(0, 0, list(range(0, 2048, 27)))
     assert refuses(octaves(0, -129005, offsets) + levels)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from golden.reference import as_float32, grow_part, scales_of
+from golden.reference import as_float32, grow_part, head_of, scales_of
 from regrow.codecs.gridmodel import Context, Model, Neighbour
 from regrow.pack import (
     ROLE_GRAPH,
@@ -73,7 +73,7 @@ def central_parts() -> list[NewPart]:
         (np.zeros(10, np.float32), central.LAYER, central.UNIFORM),
     ]
     # The edges of every field: mean and bias at their extremes, all levels clamped.
-    edge = struct.pack("<BBBIHIBBbBhII", 1, 0, 0, 40, 1, 1, 2, 0, -120, 1, -32768, 0x7FFF8000, 20)
+    edge = struct.pack("<BBBBBbBhII", 1, 40, 1, 2, 0, -120, 1, -32768, 0x7FFF8000, 20)
     edge += struct.pack("<hHhH", 0, 32767, 32767, 32767)
     parts = [*(central.encode(*form) for form in forms), edge]
     return [NewPart(ROLE_WEIGHTS, USE_EXECUTOR, number, part) for number, part in enumerate(parts)]
@@ -83,27 +83,27 @@ def grid_parts() -> list[NewPart]:
     near = Neighbour(1, 40), Neighbour(40, -20), Neighbour(3000, 127)
     contexts = Context(1, 2, 7), Context(60, 15, 9)
     parts = [
-        grid.encode(levels(2, 500), scales(1), model=Model(0, 9, 40, 3, 500)),
+        grid.encode(levels(2, 500), scales(1), model=Model(0, 9, 40, 3, 512)),
         grid.encode(levels(3, 501), scales(3), inner=4, model=Model(-3, 128, 41, 4, 64, near[:1])),
         grid.encode(
-            levels(60, 4000), snapped(scales(10)), model=Model(5, 128, 68, 5, 60, near, contexts, 3, 107)
+            levels(60, 4000), snapped(scales(10)), model=Model(5, 128, 68, 5, 48, near, contexts, 3, 107)
         ),
         grid.encode(levels(2, 1000), scales(1), model=Model(1, 11, 0, 0, 16, (), contexts[:1], 15, 0)),
         grid.encode(
-            levels(1, 6500), scales(13), inner=5, model=Model(0, 128, 127, 7, 65535, near[1:], contexts[1:])
+            levels(1, 6500), scales(13), inner=5, model=Model(0, 128, 127, 7, 65520, near[1:], contexts[1:])
         ),
-        grid.encode(levels(0.2, 9000), scales(1), model=Model(0, 6, 20, 1, 1000, near, contexts, 4, 40)),
+        grid.encode(levels(0.2, 9000), scales(1), model=Model(0, 6, 20, 1, 1008, near, contexts, 4, 40)),
         grid.encode(np.zeros(300, np.int8), scales(1)),
         grid.encode(np.array([127], np.int8), scales(1), model=Model(127, 1, 0, 6, 16)),
         grid.encode(
-            np.repeat(np.array([-128, 127], np.int8), [5, 900]), scales(1), model=Model(-128, 128, 2, 2, 30)
+            np.repeat(np.array([-128, 127], np.int8), [5, 900]), scales(1), model=Model(-128, 128, 2, 2, 32)
         ),
     ]
     return [NewPart(ROLE_WEIGHTS, USE_EXECUTOR, number, part) for number, part in enumerate(parts)]
 
 
 def expected(part: NewPart) -> dict[str, object]:
-    codec, dtype, _, count, channels, inner = struct.unpack_from("<BBBIHI", part.data)
+    codec, dtype, _, count, channels, inner, _ = head_of(part.data)
     grown, floats = grow_part(part.data)
     return {
         "use": part.use,

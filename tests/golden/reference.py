@@ -17,14 +17,14 @@ def grow(seed: int, i: int) -> int:
 
 def grow_part(part: bytes) -> tuple[bytes | None, bytes]:
     """The levels (int8; None if the part holds floats) and the real weights (float32) of a weights part."""
-    codec, dtype, form, count, channels, inner = struct.unpack_from("<BBBIHI", part)
+    codec, dtype, form, count, channels, inner, _ = head_of(part)
     scales, body = scales_of(part)
     if codec == 1:
         return _central(body, count)
     if dtype:
         return None, as_float32(struct.unpack(f"<{count}{' fe'[dtype]}", body))
     levels = struct.unpack(f"{count}b", body) if codec == 0 else gridplain.decode(body, count)
-    scale = [scales[i // inner % channels] if form > 1 else scales[0] for i in range(count)]
+    scale = [scales[0 if form == 1 else i // inner % channels] for i in range(count)]
     return struct.pack(f"{count}b", *levels), as_float32(
         level * s for level, s in zip(levels, scale, strict=True)
     )
@@ -48,15 +48,32 @@ def integers(data: bytes, count: int) -> tuple[list[int], bytes]:
     return values, data[-(-place // 8) :]
 
 
+def head_of(part: bytes) -> tuple[int, int, int, int, int, int, bytes]:
+    """Codec, dtype, scale form, count, channels and inner of a weights part, and what follows."""
+    count, rest = _varint(part[1:])
+    channels, rest = _varint(rest)
+    inner, rest = _varint(rest) if channels > 1 else (1, rest)
+    return part[0] % 4, part[0] // 4 % 4, part[0] // 16, count, channels, inner, rest
+
+
+def _varint(data: bytes) -> tuple[int, bytes]:
+    size = next(i for i, byte in enumerate(data, 1) if byte < 128)
+    return sum((byte & 127) << 7 * i for i, byte in enumerate(data[:size])), data[size:]
+
+
 def scales_of(part: bytes) -> tuple[list[float], bytes]:
     """The scales of a weights part, and its body."""
-    form, channels = part[2], int.from_bytes(part[7:9], "little")
+    _, _, form, _, channels, _, rest = head_of(part)
+    if form == 1:
+        return list(struct.unpack("<f", bytes(2) + rest[:2])), rest[2:]
     if form < 3:
         count = (0, 1, channels)[form]
-        return list(struct.unpack_from(f"<{count}f", part, 13)), part[13 + 4 * count :]
-    shift, base = struct.unpack_from("<Bi", part, 13)
-    offsets, body = integers(part[18:], channels)
-    exponents = [base + (offset << shift) for offset in offsets]
+        return list(struct.unpack_from(f"<{count}f", rest)), rest[4 * count :]
+    shift = rest[0]
+    z, rest = _varint(rest[1:])
+    base = -(z + 1) // 2 if z % 2 else z // 2
+    offsets, body = integers(rest, channels)
+    exponents = [(base + offset) << shift for offset in offsets]
     mantissas = [
         round(2 ** (23 + e // 32 % 32 / 32)) * round(2 ** (23 + e % 32 / 1024)) >> 23 for e in exponents
     ]

@@ -18,8 +18,10 @@ NAMES = ("raw", "central", "grid")
 
 INT8, FLOAT32, FLOAT16 = 0, 1, 2
 
-NONE, COMMON, EXACT, OCTAVES = 0, 1, 2, 3
+NONE, SHORT, EXACT, OCTAVES = 0, 1, 2, 3
 """Scale forms."""
+
+MOST_CHANNELS = 65535
 
 LEAST_EXPONENT, MOST_EXPONENT = -129024, 131071
 MOST_SHIFT = 10
@@ -39,17 +41,21 @@ class Header:
     @classmethod
     def parse(cls, reader: Reader) -> "Header":
         """Raises PackError for any field out of its range."""
-        codec, dtype, form = reader.u8(), reader.u8(), reader.u8()
-        count, channels, inner = reader.u32(), reader.u16(), reader.u32()
+        forms, count, channels = reader.u8(), reader.varint(), reader.varint()
+        codec, dtype, form = forms & 3, forms >> 2 & 3, forms >> 4
+        inner = reader.varint() if channels > 1 else 1
         if codec >= len(NAMES) or dtype > FLOAT16 or form > OCTAVES:
             raise PackError(f"codec {codec}, dtype {dtype} or scale form {form} of the weights is unknown")
-        if not (1 <= count < 1 << 31 and channels >= 1 and 1 <= inner < 1 << 31):
+        if not (count and 1 <= channels <= MOST_CHANNELS and inner):
             raise PackError(
                 f"the weights' count {count}, channels {channels} or inner {inner} is out of range"
             )
         if form == OCTAVES:
             return cls(codec, dtype, count, channels, inner, octaves(_exponents(reader, channels)))
-        scales = np.frombuffer(reader.read(4 * (0, 1, channels)[form]), "<f4").astype(np.float32)
+        if form == SHORT:
+            scales = np.array([reader.u16() << 16], np.uint32).view(np.float32)
+        else:
+            scales = np.frombuffer(reader.read(4 * channels if form else 0), "<f4").astype(np.float32)
         if not (np.isfinite(scales) & (scales > 0)).all():
             raise PackError("a scale of the weights is not finite and positive")
         return cls(codec, dtype, count, channels, inner, scales)
@@ -63,10 +69,10 @@ def octaves(exponents: npt.NDArray[np.int64]) -> Floats:
 
 
 def _exponents(reader: Reader, channels: int) -> npt.NDArray[np.int64]:
-    shift, base = reader.u8(), reader.i32()
+    shift, base = reader.u8(), reader.signed()
     if shift > MOST_SHIFT:
         raise PackError(f"the shift {shift} of the weights' scales is out of range")
-    exponents = base + (np.array(rice.read(reader, channels), np.int64) << shift)
+    exponents = base + np.array(rice.read(reader, channels), np.int64) << shift
     if exponents.min() < LEAST_EXPONENT or exponents.max() > MOST_EXPONENT:
         raise PackError("a scale of the weights is out of range")
     return exponents

@@ -6,12 +6,10 @@ import numpy as np
 
 from regrow import codecs
 from regrow.codecs import Header, Levels
-from regrow.codecs.gridmodel import Model
+from regrow.codecs.gridmodel import CONSTANT, Model
 from regrow.codecs.gridstripes import LOW, Cells, Group, Stripes, Tables
 from regrow.errors import PackError
 from regrow.reader import Reader
-
-CONSTANT, CODED = 0, 1
 
 _GROUP = 1 << 18
 """Weights of the stripes that are decoded together, unless a stripe alone has more."""
@@ -22,25 +20,21 @@ class Decoder(codecs.Decoder):
         super().__init__(reader, header)
         if header.dtype != codecs.INT8 or not header.scales.size:
             raise PackError("grid weights have dtype 0 and scales")
-        form = reader.u8()
-        if form > CODED:
-            raise PackError(f"model form {form} of grid weights is unknown")
-        self._constant = reader.i8() if form == CONSTANT else None
-        if form == CONSTANT:
+        forms = reader.u8()
+        self._constant = reader.i8() if forms == CONSTANT else None
+        if forms == CONSTANT:
             if reader.left:
                 raise PackError("constant grid weights do not end where they should")
             return
-        self._model = Model.parse(reader)
+        self._model = Model.parse(forms, reader)
         stripes = -(-header.count // self._model.stripe)
-        if stripes > 1 + reader.left // 5:
+        if stripes > 1 + reader.left // 3:
             raise PackError("grid weights are cut short")
-        self._words = np.array([reader.varint() for _ in range(stripes - 1)], np.int64)
-        rest = reader.left - 4 * stripes - 2 * int(self._words.sum())
-        if rest < 0 or rest % 2:
-            raise PackError("the stripes of grid weights do not end where their code ends")
-        self._words = np.append(self._words, rest // 2)
-        if (self._words > self._model.stripe).any():
-            raise PackError("a stripe of grid weights has more words than weights")
+        less = [reader.signed() for _ in range(stripes - 1)]
+        sizes = [reader.left // stripes + each for each in less]
+        self._sizes = [*sizes, reader.left - sum(sizes)]
+        if not all(2 <= size <= 2 * self._model.stripe + 4 for size in self._sizes):
+            raise PackError("a stripe of grid weights has more or fewer bytes than its weights can")
         self._tables = Tables(self._model)
         self._start = reader.position
         self.rewind()
@@ -65,19 +59,17 @@ class Decoder(codecs.Decoder):
 
     def group(self) -> Group | None:
         """The next group of stripes, if there is one."""
-        if self._constant is not None or self._stripe == self._words.size:
+        if self._constant is not None or self._stripe == len(self._sizes):
             return None
         first, stripe = self._stripe, self._model.stripe
-        stripes = min(max(1, _GROUP // stripe), self._words.size - first)
-        counts = self._words[first : first + stripes].tolist()
+        stripes = min(max(1, _GROUP // stripe), len(self._sizes) - first)
         count = min(stripes * stripe, self.header.count - first * stripe)
         states, words = [], []
-        for each in counts:
-            states.append(self._reader.u32())
-            words.append(self._reader.read(2 * each))
-        if not all(LOW <= state < LOW << 16 for state in states):
-            raise PackError("a stripe of grid weights starts out of range")
-        return Group(self._model, self._tables, first, count, self._past, states, counts, b"".join(words))
+        for size in self._sizes[first : first + stripes]:
+            state, code = _begin(self._reader.read(size))
+            states.append(state)
+            words.append(code)
+        return Group(self._model, self._tables, first, count, self._past, states, words)
 
     def take(self, group: Group, cells: Cells) -> None:
         """The group has been decoded into `cells`, as `Group.past` has them."""
@@ -86,6 +78,18 @@ class Decoder(codecs.Decoder):
         self._ahead = np.concatenate([self._ahead, levels]) if self._ahead.size else levels
         self._past = cells[:, cells.shape[1] - farthest :].copy()
         self._stripe += len(group.states)
+
+
+def _begin(code: bytes) -> tuple[int, bytes]:
+    """The state with which a stripe begins, and the words that follow."""
+    odd = len(code) % 2
+    state, place = code[0] if odd else 0, odd
+    while state < LOW and place < len(code):
+        state = state << 16 | int.from_bytes(code[place : place + 2], "little")
+        place += 2
+    if state < LOW:
+        raise PackError("a stripe of grid weights starts out of range")
+    return state, code[place:]
 
 
 def decode_ahead(decoders: Sequence[Decoder]) -> None:

@@ -31,8 +31,12 @@ SHAPES = (
 MANTISSAS = tuple(round(2 ** (15 - j / 8)) for j in range(8))
 """The octave in eighths, downward."""
 
-MOST_STRIPE = 65535
-LEAST_STRIPE = 16
+CONSTANT = 3 << 5
+"""The form of a body that is one level: its count of contexts says so."""
+
+UNIT = 16
+"""Weights in which a stripe's length is counted."""
+MOST_STRIPE = 65520
 FARTHEST_LEVEL = 20480
 FARTHEST_SIZE = 4096
 LARGEST_SIZE = 1023
@@ -82,11 +86,11 @@ class Model:
     size: int = 0
 
     @classmethod
-    def parse(cls, reader: Reader) -> "Model":
-        """Raises PackError for any field out of its range."""
-        centre, reach, spread, forms = reader.i8(), reader.u8(), reader.u8(), reader.u8()
-        stripe = reader.varint()
-        shape, many, more = forms & 7, forms >> 3 & 3, forms >> 5
+    def parse(cls, forms: int, reader: Reader) -> "Model":
+        """What follows the body's first byte. Raises PackError for any field out of its range."""
+        shape, many, more = forms & 7, forms >> 3 & 3, forms >> 5 & 3
+        centre = reader.i8() if forms >> 7 else 0
+        reach, spread, stripe = reader.u8(), reader.u8(), UNIT * (1 + reader.varint())
         neighbours = tuple(Neighbour(reader.varint(), reader.i8()) for _ in range(many))
         contexts: tuple[Context, ...] = ()
         slope = size = 0
@@ -101,7 +105,7 @@ class Model:
         """Raises PackError for any field out of its range."""
         if not (1 <= self.reach <= 128 and self.spread < 128 and self.slope < 16 and self.size <= 120):
             raise PackError("reach, spread, slope or size of grid weights are out of range")
-        if not LEAST_STRIPE <= self.stripe <= MOST_STRIPE:
+        if self.stripe not in range(UNIT, MOST_STRIPE + 1, UNIT):
             raise PackError(f"stripes of {self.stripe} grid weights are out of range")
         if not all(1 <= each.distance <= FARTHEST_LEVEL for each in self.neighbours):
             raise PackError("a neighbour of grid weights is out of range")

@@ -91,7 +91,7 @@ class Group:
     """Stripes of one tensor, from number `first` on, with `count` weights.
 
     `past` (1 + contexts, farthest): levels less the centre, and each context's averages, of the weights
-    before them. `words` per stripe, all in `code`.
+    before them. Per stripe its state, and its words as bytes.
     """
 
     model: Model
@@ -100,8 +100,7 @@ class Group:
     count: int
     past: Cells
     states: list[int]
-    words: list[int]
-    code: bytes
+    words: list[bytes]
 
     @property
     def planes(self) -> int:
@@ -131,7 +130,7 @@ class Stripes:
             self._cells[1 + number] = group.model.first_size
             self.cells_of(number)[:, : group.model.farthest] = group.past
         longest = max(each.model.stripe for each in groups)  # what a broken code may read beyond its end
-        code = b"".join([*(each.code for each in groups), bytes(2 * longest)])
+        code = b"".join([*(words for each in groups for words in each.words), bytes(2 * longest)])
         self._words = np.frombuffer(code, "<u2").astype(np.int64)
         self._lanes = _Lanes(groups, bases)
 
@@ -301,9 +300,9 @@ class _Lanes:
         counts = [len(each.states) for each in groups]
         self.groups = np.repeat(np.arange(len(groups)), counts)
         self.states = np.array([state for each in groups for state in each.states], np.int64)
-        words = np.array([count for each in groups for count in each.words], np.int64)
-        self.ends = np.cumsum(words)
-        self.places = self.ends - words
+        counts_of_words = np.array([len(words) // 2 for each in groups for words in each.words], np.int64)
+        self.ends = np.cumsum(counts_of_words)
+        self.places = self.ends - counts_of_words
         size = self.groups.size
         self.delays, self.origins, self.prices = (np.zeros(size, np.int64) for _ in range(3))
         self.stops = np.zeros(size, np.int64)

@@ -8,15 +8,15 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 from regrow import codecs
-from regrow.codecs.grid import CODED, CONSTANT
 from regrow.codecs.gridmodel import (
     CLASSES,
+    CONSTANT,
     LARGEST_SIZE,
-    LEAST_STRIPE,
     MOST_STRIPE,
     PHASES,
     PRECISION,
     SHAPES,
+    UNIT,
     Context,
     Model,
     Neighbour,
@@ -27,13 +27,14 @@ from regrow.codecs.gridstripes import LOW
 from regrow.errors import InputError
 
 from regrow_host.encode import weights_part
-from regrow_host.varint import varint
+from regrow_host.varint import signed, varint
 
 _LOOK_BACK = 1024  # weights: a board keeps them, and their sizes, in its heap while it installs
 _STRIPE_BYTES = 512
-_LONGEST = 8192  # weights of a stripe: a host decodes stripes side by side, and waits for the longest
+_SHORTEST, _LONGEST = 2048, 8192  # weights of a stripe: a host decodes them side by side to the longest's end
 _SLACK = 1.45  # how much longer stripes may be than those of as many bytes
-_OVERHEAD = 5  # of a stripe: of a state's four bytes one carries weights, and its count of words takes two
+_OVERHEAD = 3.25  # bytes of a stripe: its last state takes 14 bits, the code's end 4, its size 8
+_HEADER = 4
 _MOST_NEIGHBOURS = 3
 _NEIGHBOUR_BYTES = 3
 _CONTEXT_BYTES = 3
@@ -59,7 +60,7 @@ def encode(
     if model is None and (flat == flat[0]).all():
         body = struct.pack("<Bb", CONSTANT, flat[0])
     else:
-        body = bytes([CODED]) + _code(flat, model or _model(levels))
+        body = _code(flat, model or _model(levels))
     return weights_part(codecs.GRID, codecs.INT8, levels.size, body, scales=scales, inner=inner)
 
 
@@ -69,7 +70,7 @@ def size_estimate(levels: _Levels) -> float:
     if not code:
         return 2
     code = max(0.0, code - _likeness(levels))
-    return 8 + code + _OVERHEAD * max(1, round(code / _STRIPE_BYTES))
+    return _HEADER + code + _OVERHEAD * _split(levels.size, code)
 
 
 def _likeness(levels: _Levels) -> float:
@@ -99,16 +100,21 @@ def _entropy(levels: _Levels) -> float:
     return float((occurring * np.log2(levels.size / occurring)).sum() / 8)
 
 
+def _split(count: int, code: float) -> int:
+    """Into how many stripes so many weights of so many bytes go."""
+    return max(1, min(round(code / _STRIPE_BYTES), count // _SHORTEST), -(-count // _LONGEST))
+
+
 def _stripes(levels: _Levels) -> list[int]:
     """Lengths of a stripe to try: whole rows of the tensor, or a power of two."""
     count = levels.size
-    stripes = max(round(_entropy(levels) / _STRIPE_BYTES), -(-count // _LONGEST))
+    stripes = _split(count, _entropy(levels))
     length = -(-count // stripes)
     if stripes == 1:
-        return [max(LEAST_STRIPE, count)]
+        return [-(-count // UNIT) * UNIT]
     lengths = {round(length / row) * row for row in _periods(levels.shape)}
     lengths |= {1 << math.floor(math.log2(length)), length, 1 << math.ceil(math.log2(length))}
-    return sorted({max(each, LEAST_STRIPE) for each in lengths if each <= _SLACK * length})
+    return sorted({max(each // UNIT, 1) * UNIT for each in lengths if each <= _SLACK * length})
 
 
 def _periods(shape: tuple[int, ...]) -> list[int]:
@@ -119,7 +125,7 @@ def _periods(shape: tuple[int, ...]) -> list[int]:
 
 def _fit(levels: Numbers, shape: tuple[int, ...], stripe: int) -> tuple[float, Model]:
     """A good model of the levels for stripes of that length, and the bytes it takes."""
-    stripe = min(max(stripe, LEAST_STRIPE), MOST_STRIPE)
+    stripe = min(stripe, MOST_STRIPE)
     centre = _centre(levels)
     candidates = {(), _neighbours(levels - centre)}
     return min(
@@ -137,7 +143,12 @@ def _fit_residuals(levels: Numbers, shape: tuple[int, ...], model: Model) -> tup
     expected, residuals, sizes = _residuals(levels, model)
     reach = max(1, int(np.abs(residuals).max()))
     model = replace(model, reach=reach)
-    fixed = 8 + _OVERHEAD * -(-levels.size // model.stripe) + _NEIGHBOUR_BYTES * len(model.neighbours)
+    fixed = (
+        _HEADER
+        + bool(model.centre)
+        + _OVERHEAD * -(-levels.size // model.stripe)
+        + _NEIGHBOUR_BYTES * len(model.neighbours)
+    )
     phases = expected + 2 - 4 * ((expected + 2) >> 2)
     counts = _count(phases, residuals, model)
     best = _fit_spread(counts, model)
@@ -322,7 +333,7 @@ def _predict(x: npt.NDArray[np.float64], distances: list[int]) -> tuple[float, t
 
 
 def _code(levels: Numbers, model: Model) -> bytes:
-    """The body of a weights part after its form."""
+    """The body of a weights part."""
     expected, residuals, sizes = _residuals(levels, model)
     rows = expected + 2 - 4 * ((expected + 2) >> 2)
     if model.contexts:
@@ -340,13 +351,15 @@ def _code(levels: Numbers, model: Model) -> bytes:
         _ans(starts[i : i + model.stripe].tolist(), frequencies[i : i + model.stripe].tolist())
         for i in range(0, levels.size, model.stripe)
     ]
-    counts = b"".join(varint(len(words) // 2) for _, words in stripes[:-1])
-    return _header(model) + counts + b"".join(state + words for state, words in stripes)
+    code = b"".join(stripes)
+    less = b"".join(signed(len(each) - len(code) // len(stripes)) for each in stripes[:-1])
+    return _header(model) + less + code
 
 
 def _header(model: Model) -> bytes:
-    forms = model.shape | len(model.neighbours) << 3 | len(model.contexts) << 5
-    header = struct.pack("<bBBB", model.centre, model.reach, model.spread, forms) + varint(model.stripe)
+    forms = model.shape | len(model.neighbours) << 3 | len(model.contexts) << 5 | bool(model.centre) << 7
+    header = struct.pack("<Bb", forms, model.centre)[: 1 + bool(model.centre)]
+    header += bytes([model.reach, model.spread]) + varint(model.stripe // UNIT - 1)
     for near in model.neighbours:
         header += varint(near.distance) + struct.pack("<b", near.weight)
     if model.contexts:
@@ -356,8 +369,8 @@ def _header(model: Model) -> bytes:
     return header
 
 
-def _ans(starts: list[int], frequencies: list[int]) -> tuple[bytes, bytes]:
-    """The state and words from which the decoder gets a stripe: its steps, backwards."""
+def _ans(starts: list[int], frequencies: list[int]) -> bytes:
+    """The bytes from which the decoder gets a stripe: its steps, backwards."""
     state, words = LOW, []
     for start, frequency in zip(reversed(starts), reversed(frequencies), strict=True):
         if state >= frequency << 30 - PRECISION:
@@ -365,4 +378,7 @@ def _ans(starts: list[int], frequencies: list[int]) -> tuple[bytes, bytes]:
             state >>= 16
         quotient, rest = divmod(state, frequency)
         state = (quotient << PRECISION) + start + rest
-    return struct.pack("<I", state), struct.pack(f"<{len(words)}H", *reversed(words))
+    while state >> 8:
+        words.append(state & 0xFFFF)
+        state >>= 16
+    return bytes([state] if state else []) + struct.pack(f"<{len(words)}H", *reversed(words))

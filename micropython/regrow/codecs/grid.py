@@ -14,6 +14,7 @@ _STRIPE = const(4)
 _NOW = const(5)
 _MORE = const(6)  # bytes
 _LENGTH = const(15)
+_CONSTANT = const(0x60)  # the form of a body that is one level
 _CONTEXTS = const(30)  # distance, stripes, columns, shift, weight, first place, place, average
 
 
@@ -21,26 +22,27 @@ class Decoder:
     _constant = -1
 
     def __init__(self, reader, count, scratch):
-        form = reader.u8()
-        if form > 1 or (form == 0 and reader.left != 1):
-            raise PackError("a grid weights part has an unknown form, or more than its one level")
-        if form == 0:
+        forms = reader.u8()
+        if forms == _CONSTANT:
             self._constant = reader.u8()
+            if reader.left:
+                raise PackError("a grid weights part has more than its one level")
             return
         from .gridmodel import read_model  # the installer gives its heap back
 
         self._reader = reader
         self._scratch = scratch
         self._count = count
-        self._words = read_model(reader, count, scratch)
+        self._words = read_model(forms, reader, count, scratch)
         stripes = -(-count // self._words[_LENGTH])
         self._stripes = stripes
-        self._counts = reader.position
+        self._sizes = reader.position
         total = 0
         for _ in range(1, stripes):
-            total += reader.varint()
+            total += reader.signed()
         self._body = reader.position
-        self._last = reader.left - 4 * stripes - 2 * total
+        self._mean = reader.left // stripes
+        self._last = reader.left - (stripes - 1) * self._mean - total
 
     def rewind(self):
         if self._constant >= 0:
@@ -49,23 +51,29 @@ class Decoder:
         fill_shares(self._scratch.halves, words)
         words[_STRIPE] = words[_NOW] = words[_CONTEXTS + 6] = words[_CONTEXTS + 14] = 0
         self._left = self._count
-        self._place = self._counts
+        self._place = self._sizes
         self._reader.seek(self._body)
         self._begin_stripe()
 
     def _begin_stripe(self):
-        """Read the next stripe's count of words, from where the counts are, and its state."""
+        """Read the next stripe's size, from where the sizes are, and its state."""
         reader = self._reader
         words = self._words
         left = self._last
         if words[_STRIPE] + 1 < self._stripes:
             place = reader.position
             reader.seek(self._place)
-            left = 2 * reader.varint()
+            left = self._mean + reader.signed()
             self._place = reader.position
             reader.seek(place)
-        state = reader.u32()
-        if not 0x4000 <= state < 0x40000000 or not 0 <= left <= 2 * words[_LENGTH] or left & 1:
+        if not 2 <= left <= 2 * words[_LENGTH] + 4:
+            raise PackError("a stripe of a grid weights part has more or fewer bytes than its weights can")
+        state = reader.u8() if left & 1 else 0
+        left &= -2
+        while state < 0x4000 and left:
+            state = state << 16 | reader.u16()
+            left -= 2
+        if state < 0x4000:
             raise PackError("a stripe of a grid weights part starts out of range")
         words[_STATE] = state
         words[_MORE] = left

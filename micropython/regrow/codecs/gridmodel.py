@@ -29,13 +29,13 @@ _WORDS = const(57)
 _AVERAGES = const(513)
 
 
-def read_model(reader, count, scratch):
+def read_model(forms, reader, count, scratch):
     """The words of the decoder of `count` weights; the scratch has room for what it looks back at."""
-    centre = reader.i8()
+    centre = reader.i8() if forms >> 7 else 0
     reach = reader.u8()
     spread = reader.u8()
-    forms = reader.u8()
-    stripe = reader.varint()
+    stripe = 16 + 16 * reader.varint()
+    contexts = forms >> 5 & 3
     words = array("I", bytes(4 * _WORDS))
     past = 1
     near = _NEAR
@@ -44,13 +44,13 @@ def read_model(reader, count, scratch):
         words[near + 3] = reader.i8() + 128
         near += 4
     slope = size = 0
-    if forms >> 5:
+    if contexts:
         slope = reader.u8()
         size = reader.u8()
     rest = 16
     context = _CONTEXTS
     averages = _AVERAGES
-    for _ in range(min(forms >> 5, 2)):
+    for _ in range(min(contexts, 2)):
         distance = _back(words, context, reader, stripe, 4096)
         both = reader.u8()
         words[context + 3] = both & 15
@@ -60,9 +60,9 @@ def read_model(reader, count, scratch):
         averages += min(distance, count)
         context += 8
     if (
-        not (1 <= reach <= 128 and 16 <= stripe <= 65535)
+        not (1 <= reach <= 128 and stripe <= 65520)
         or spread > 127
-        or forms >> 5 > 2
+        or contexts > 2
         or slope > 15
         or size > 120
         or rest < 0
@@ -80,7 +80,7 @@ def read_model(reader, count, scratch):
 def _back(words, place, reader, stripe, most):
     """Read a distance of at most so many weights: it, and how many stripes and columns that is."""
     distance = reader.varint()
-    if not (0 < distance <= most and stripe):
+    if not 0 < distance <= most:
         raise PackError("a grid weights part looks back out of range")
     words[place] = distance
     words[place + 1] = distance // stripe
