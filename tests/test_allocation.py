@@ -19,6 +19,7 @@ from regrow_host import calibration, cli, gptq, tflite
 from regrow_host.runner import Runner
 from regrow_host.tflite import Model
 
+ONE = np.ones(1)
 DEMO = Path(__file__).parents[1] / "demo"
 EVAL, CALIB, MODEL = DEMO / "digits_eval.npz", DEMO / "digits_calib.npz", DEMO / "digits.tflite"
 
@@ -139,7 +140,7 @@ def test_rounding_undoes_on_later_weights_what_it_did_to_those_before() -> None:
     random = np.random.default_rng(0)
     x = (random.normal(size=(2000, 8)) @ random.normal(size=(8, 64)) + 1).astype(np.float32)[None]
     values = random.normal(size=(16, 64))
-    rounded, nearest = gptq.fit(values, 1.0, x, x, biased=True), gptq.plain(values, 1.0)
+    rounded, nearest = gptq.fit(values, ONE, x, x, biased=True), gptq.plain(values, ONE)
 
     def error(levels: np.ndarray, shift: np.ndarray) -> float:
         return float(np.square(x[0] @ (levels - values).T + shift).mean())
@@ -152,7 +153,7 @@ def test_the_bias_takes_the_mean_error() -> None:
     before = random.normal(3, 1, (1, 500, 9)).astype(np.float32)
     now = before + 0.5
     values = random.normal(size=(4, 9))
-    rounded = gptq.fit(values, 0.5, before, now, biased=True)
+    rounded = gptq.fit(values, ONE / 2, before, now, biased=True)
     given = now[0] @ (0.5 * rounded.levels.astype(np.float64)).T + rounded.shift
     assert np.allclose(given.mean(axis=0), (before[0] @ values.T).mean(axis=0), atol=1e-4)
 
@@ -165,7 +166,7 @@ def test_few_samples_of_many_inputs_round_as_more_that_repeat_them(monkeypatch: 
     now = source + 0.1 * random.normal(size=source.shape).astype(np.float32)
     values = random.normal(size=(8, 80))
     few, many = (
-        gptq.fit(values, 0.5, np.tile(source, (1, n, 1)), np.tile(now, (1, n, 1)), biased=True)
+        gptq.fit(values, ONE / 2, np.tile(source, (1, n, 1)), np.tile(now, (1, n, 1)), biased=True)
         for n in (1, 8)
     )
     assert np.array_equal(few.levels, many.levels)
@@ -180,7 +181,7 @@ def test_few_samples_of_many_inputs_round_well_for_others(monkeypatch: pytest.Mo
     values = random.normal(size=(16, 200))
 
     def error() -> float:
-        levels = gptq.fit(values, 1.0, x, x, biased=False).levels
+        levels = gptq.fit(values, ONE, x, x, biased=False).levels
         return float(np.square(others[0] @ (levels - values).T).mean())
 
     held = error()

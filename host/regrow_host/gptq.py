@@ -110,8 +110,8 @@ class Rounded:
     shift: Doubles
 
 
-def fit(values: Doubles, step: float, source: Floats, now: Floats, *, biased: bool) -> Rounded:
-    """Levels of the rows `values` at `step`.
+def fit(values: Doubles, steps: Doubles, source: Floats, now: Floats, *, biased: bool) -> Rounded:
+    """Levels of the rows `values` at `steps`, of which there is 1 or one a row.
 
     `source` and `now` are the patches that the source's layer and the rounded one take; with `biased` the
     bias makes up for the mean error, and levels only for what varies.
@@ -127,8 +127,9 @@ def fit(values: Doubles, step: float, source: Floats, now: Floats, *, biased: bo
     unit = np.maximum(means, SMALLEST * means.max() + TINY)
     chance = WIDE * k / now.shape[1]
     wanted = grouped if source is now else _fitted(grouped, source, now, max(RIDGE, chance) * unit)
-    levels = _round(wanted, step, now, max(DAMPING, chance) * unit)
-    shift = _means(grouped, before) - _means(step * levels, after) if biased else np.zeros(len(values))
+    along = np.broadcast_to(steps, len(values)).reshape(groups, -1, 1)
+    levels = _round(wanted, along, now, max(DAMPING, chance) * unit)
+    shift = _means(grouped, before) - _means(along * levels, after) if biased else np.zeros(len(values))
     return Rounded(levels.reshape(values.shape).astype(np.int8), shift)
 
 
@@ -143,9 +144,9 @@ def _means(values: Doubles, taken: Doubles) -> Doubles:
     return np.asarray((values @ taken[:, :, None]).reshape(-1))
 
 
-def plain(values: Doubles, step: float) -> Rounded:
-    """Each weight rounded to the nearest level."""
-    return Rounded(_nearest(values / step).astype(np.int8), np.zeros(len(values)))
+def plain(values: Doubles, steps: Doubles) -> Rounded:
+    """Each weight rounded to the nearest level, at 1 step or one a row."""
+    return Rounded(_nearest(values / steps[:, None]).astype(np.int8), np.zeros(len(values)))
 
 
 def _fitted(values: Doubles, source: Floats, now: Floats, ridge: Doubles) -> Doubles:
@@ -179,18 +180,20 @@ def levels_by_moments(wanted: Doubles, step: float, moments: Doubles) -> Doubles
     moments are (groups, k, k).
     """
     order = np.argsort(-np.einsum("gkk->k", moments), kind="stable")
-    return _ordered(wanted, step, order, np.asarray(np.linalg.inv(moments[:, order][:, :, order])))
+    return _ordered(wanted / step, order, np.asarray(np.linalg.inv(moments[:, order][:, :, order])))
 
 
-def _round(wanted: Doubles, step: float, x: Floats, damping: Doubles) -> Doubles:
-    """Levels (groups, rows, k) of what is multiplied with x (groups, n, k)."""
+def _round(wanted: Doubles, steps: Doubles, x: Floats, damping: Doubles) -> Doubles:
+    """Levels (groups, rows, k) at `steps` (groups, rows, 1) of what is multiplied with x (groups, n, k)."""
     order = np.argsort(-np.square(x).sum(axis=(0, 1), dtype=np.float64), kind="stable")
-    return _ordered(wanted, step, order, _inverse(x[:, :, order], damping))
+    return _ordered(wanted / steps, order, _inverse(x[:, :, order], damping))
 
 
-def _ordered(wanted: Doubles, step: float, order: NDArray[np.intp], inverse: Doubles) -> Doubles:
-    """Levels of the columns in that order, in which the inverse of the moments (groups, k, k) has them."""
-    left = wanted[:, :, order] / step
+def _ordered(wanted: Doubles, order: NDArray[np.intp], inverse: Doubles) -> Doubles:
+    """Levels of what is in units of steps, its columns in that order, in which the inverse of the moments
+    (groups, k, k) has them.
+    """
+    left = wanted[:, :, order]
     upper = np.linalg.cholesky((inverse + inverse.transpose(0, 2, 1)) / 2).transpose(0, 2, 1)
     # What is left of a squared error once the later columns have made up for it.
     weights = np.einsum("gkk->gk", upper)[:, None] ** -2.0

@@ -274,7 +274,8 @@ def _layers(base: bytes, networks: Sequence[Network]) -> list[Layer]:
                 levels=own.levels,
                 scales=own.scales,
                 least=_least_scales(integer, integers[each.number]) if integer else np.zeros(1, np.float32),
-                one_scale=any(network.tensors[each.number][1] == "uint8" for network in networks),
+                one_scale=any(network.tensors[each.number][1] == "uint8" for network in networks)
+                or (dtype in INTEGERS and bool(litert) and own.scales is not None and own.scales.size == 1),
             )
         )
     return layers

@@ -92,8 +92,7 @@ class Judge:
             regrets = metrics.regrets(metrics.RANKS[self.metric], source, pack, self.temperature)
             expected = metrics.expected_hits(regrets, self.scores(source), self.scores(pack))
         elif self.metric == "auc":
-            before, after = (metrics.smooth_auc(self.scores(each), self.labels) for each in (source, pack))
-            expected = 100 * (before - after)
+            expected = metrics.expected_auc(self.scores(source), self.scores(pack), self.labels)
         else:
             expected = comparison.drop
         return replace(comparison, expected=expected)

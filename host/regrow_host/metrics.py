@@ -39,7 +39,7 @@ Floats = NDArray[np.floating[Any]]
 class Comparison:
     """A metric of source and pack on the same samples; low..high is the drop's 95 % interval.
 
-    `expected` is the drop that varies less with chance, by `expected_hits` or `smooth_auc`, else `drop`.
+    `expected` is the drop that varies less with chance, by `expected_hits` or `expected_auc`, else `drop`.
     """
 
     metric: str
@@ -168,15 +168,25 @@ def regrets(rank: int, source: Floats, pack: Floats, temperature: float = 1.0) -
 
 
 def expected_hits(regrets: Floats, source: Floats, pack: Floats) -> float:
-    """Points of hits that a pack loses, from its regrets and the hits of both (n,): the mean regret and the
-    counted drop, weighted by their inverse variances (Graybill and Deal, Combining unbiased estimators,
-    Biometrics 15, 1959). That of the regret has a part for what the source's probabilities are worth.
-    """
-    regret = float(regrets.mean())
-    variance = float(regrets.var()) / len(regrets) + (DOUBT * regret) ** 2
+    """Points of hits that a pack loses, from its regrets and the hits of both (n,)."""
     _, error = _paired(source, pack)
-    share = variance / (variance + error**2)
-    return regret + share * (100 * float((source - pack).mean()) - regret)
+    counted = 100 * float((source - pack).mean()), error**2
+    return _weighed((float(regrets.mean()), float(regrets.var()) / len(regrets)), counted)
+
+
+def expected_auc(source: Floats, pack: Floats, y: NDArray[Any]) -> float:
+    """Points of AUC that a pack loses, from the scores of both (n,): of the smooth AUC and of the AUC."""
+    return _weighed(*(_paired_auc(source, pack, y, bandwidth) for bandwidth in (BANDWIDTH, 0.0)))
+
+
+def _weighed(modelled: tuple[float, float], counted: tuple[float, float]) -> float:
+    """A modelled drop and a counted one, each with its variance, weighed by the inverse of these (Graybill
+    and Deal, Combining unbiased estimators, Biometrics 15, 1959). The model may be wrong by DOUBT.
+    """
+    (model, variance), (count, error) = modelled, counted
+    variance += (DOUBT * model) ** 2
+    share = variance / (variance + error) if variance + error else 0.0
+    return model + share * (count - model)
 
 
 def figure(metric: str, values: Floats, y: NDArray[Any]) -> float:
@@ -198,12 +208,32 @@ def smooth_auc(values: Floats, y: NDArray[Any]) -> float:
     part for either order, by a logistic kernel on log scores (Lloyd, Using smoothed receiver operating
     characteristic curves to summarize and compare diagnostic systems, JASA 93, 1998).
     """
+    return float(_shares(values, y, BANDWIDTH)[0].mean())
+
+
+def _shares(values: Floats, y: NDArray[Any], bandwidth: float) -> tuple[Floats, Floats]:
+    """Per anomaly the share of normal samples that it is above, and per normal sample that of anomalies above
+    it; pairs count in part by a kernel of that width in standard deviations of a class.
+    """
     logs = np.log(np.maximum(values, TINY))
     anomalies, normal = logs[y == 1], logs[y == 0]
     variance = (anomalies.var() * len(anomalies) + normal.var() * len(normal)) / len(logs)
-    width = max(BANDWIDTH * math.sqrt(variance), TINY)
-    shares = [(1 / (1 + np.exp(np.clip((normal - each) / width, -50, 50)))).mean() for each in anomalies]
-    return float(np.mean(shares))
+    width = max(bandwidth * math.sqrt(variance), TINY)
+    above, below = np.empty(len(anomalies)), np.zeros(len(normal))
+    for i, each in enumerate(anomalies):
+        shares = 1 / (1 + np.exp(np.clip((normal - each) / width, -50, 50)))
+        above[i] = shares.mean()
+        below += shares / len(anomalies)
+    return above, below
+
+
+def _paired_auc(source: Floats, pack: Floats, y: NDArray[Any], bandwidth: float) -> tuple[float, float]:
+    """The drop of the AUC in points, and its variance (DeLong, DeLong and Clarke-Pearson, Comparing the areas
+    under two or more correlated receiver operating characteristic curves, Biometrics 44, 1988).
+    """
+    pairs = zip(*(_shares(each, y, bandwidth) for each in (source, pack)), strict=True)
+    changes = [100 * (before - after) for before, after in pairs]
+    return float(changes[0].mean()), sum(float(each.var()) / len(each) for each in changes)
 
 
 def compare(metric: str, source: Floats, pack: Floats, y: NDArray[Any], looks: int = 1) -> Comparison:

@@ -45,7 +45,7 @@ class Layer:
     levels: Levels | None
     scales: Floats | None
     least: Floats
-    one_scale: bool = False  # of the tensor, as uint8 networks have it
+    one_scale: bool = False  # of the tensor: runtimes take no scale per channel there
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def rounded(layer: Layer) -> Iterator[Option]:
             steps = np.maximum(form / 127 * 2 ** (halvings / STEPS_PER_OCTAVE), finest)
             scales = _positive(steps.astype(np.float32))
             scales = snapped(scales) if form.size > 1 else short(scales)
-            yield gridded(layer, _round(layer, scales), scales)
+            yield nearest(layer, scales)
 
 
 def centralized(layer: Layer, way: Way) -> Option:
@@ -160,16 +160,11 @@ def _encoded(levels: Levels, scales: Floats, inner: int, uses: int) -> list[tupl
     return [(uses, grid.encode(levels, scales, inner))]
 
 
-def grid_size(levels: Levels) -> float:
-    """Bytes of a part of these levels with one scale, nearly."""
-    scale = short(np.ones(1, np.float32))
-    return len(head(codecs.GRID, codecs.INT8, levels.size, scale)) + grid.size_estimate(levels)
-
-
-def _round(layer: Layer, scales: Floats) -> Levels:
+def nearest(layer: Layer, scales: Floats) -> Option:
+    """Codec grid, each weight rounded to the nearest level, at 1 or one scale a channel."""
     along = scales if scales.size == 1 else scales[:, None]
     levels = np.clip(np.rint(_by_channel(layer) / along), -127, 127)
-    return np.asarray(levels.astype(np.int8).reshape(layer.values.shape))
+    return gridded(layer, levels.astype(np.int8).reshape(layer.values.shape), scales)
 
 
 def _by_channel(layer: Layer) -> Floats:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regrow_host import gptq, options, tflite
-from regrow_host.encode import short
+from regrow_host.encode import short, snapped
 from regrow_host.judge import divergence
 from regrow_host.options import Layer, Option
 from regrow_host.search import Candidate
@@ -27,6 +27,8 @@ BITS = 4.0, 2.5, 1.5, 0.8
 """A weight, at which the damage of a layer is measured; between, it is interpolated."""
 LEAST_BITS = 0.4
 STEPS_PER_OCTAVE = 8
+MOST_OUTLYING = 8.0
+"""The largest weight over those that have the finest step, at most."""
 OCTAVES = 8
 SMALLEST_DAMAGE = 1e-12
 
@@ -121,13 +123,14 @@ class Rounding:
     def _rounded(self, number: int, step: float, source: Floats | None, now: Floats | None) -> Option:
         layer, weights = self._layers[number], self._segments.layers[number]
         values = gptq.rows(layer.values.astype(np.float64), weights)
-        scale = np.float32(step)
+        scales = _scales(layer, step)
+        steps = scales.astype(np.float64)
         if source is None or now is None:
-            rounded = gptq.plain(values, float(scale))
+            rounded = gptq.plain(values, steps)
         else:
             biased = tflite.bias_of(self._segments.model, weights) >= 0
-            rounded = gptq.fit(values, float(scale), source, now, biased=biased)
-        return options.gridded(layer, gptq.unrows(rounded.levels, weights), np.array([scale]), rounded.shift)
+            rounded = gptq.fit(values, steps, source, now, biased=biased)
+        return options.gridded(layer, gptq.unrows(rounded.levels, weights), scales, rounded.shift)
 
     def _changed(self, number: int, option: Option) -> dict[int, Tensor]:
         model, weights = self._segments.model, self._segments.layers[number]
@@ -145,19 +148,33 @@ class Rounding:
         return gptq.patches(taken, self._segments.operator(number), self._segments.layers[number])
 
 
-def _first(state: State, count: int) -> State:
-    return {index: array[:count] for index, array in state.items()}
+def _scales(layer: Layer, step: float) -> Floats:
+    """The step for all channels; its double, or four times it, where weights are beyond the largest level."""
+    common = snapped(np.array([step], np.float32))
+    beyond = _peaks(layer) / (gptq.LARGEST * float(common[0]))
+    if layer.one_scale or beyond.max() <= 1:
+        return np.array([step], np.float32)
+    return np.asarray(common * np.exp2(np.ceil(np.log2(np.maximum(beyond, 1)))), np.float32)
+
+
+def _peaks(layer: Layer) -> Doubles:
+    """The largest of each channel's weights, (channels,)."""
+    return np.asarray(
+        np.abs(layer.values.reshape(-1, layer.channels, layer.inner)).max(axis=(0, 2)), np.float64
+    )
 
 
 def _sizes(layer: Layer) -> tuple[Doubles, Doubles]:
-    """Steps from that of 8 bits up, and the bytes that plainly rounded levels take at each."""
-    peak = float(np.abs(layer.values).max()) or 1.0
-    finest = max(peak / 127, float(layer.least.max()))
-    steps = finest * 2.0 ** (np.arange(OCTAVES * STEPS_PER_OCTAVE) / STEPS_PER_OCTAVE)
+    """Steps from that of 8 bits in half of the channels up, and the bytes of plainly rounded levels."""
+    peaks = _peaks(layer)
+    peak = float(peaks.max()) or 1.0
+    usual = peak if layer.one_scale else max(float(np.median(peaks)), peak / MOST_OUTLYING)
+    finest = max(usual / gptq.LARGEST, float(layer.least.max()))
+    octaves = np.arange(0, OCTAVES + math.log2(peak / usual), 1 / STEPS_PER_OCTAVE)
+    steps = finest * np.exp2(octaves)
     steps = steps[steps < 2 * peak] if steps[0] < 2 * peak else steps[:1]
     steps = short(steps.astype(np.float32)).astype(np.float64)
-    levels = [np.rint(layer.values / step).clip(-127, 127).astype(np.int8) for step in steps]
-    sizes = np.array([options.grid_size(each) for each in levels], np.float64)
+    sizes = np.array([options.nearest(layer, _scales(layer, each)).size for each in steps], np.float64)
     kept = sizes >= min(LEAST_BITS * layer.values.size / 8, sizes[0])
     return steps[kept], sizes[kept]
 

@@ -20,10 +20,16 @@ FEWEST_ROUNDS = 3
 FIRST_BITS = 3
 SPREADS = 3.0, 1.3, 1.1
 """How far a round's damages lie from their middle."""
-FAR, FARTHEST = 1.5, 16.0
+WAYS = 8
+"""To go on for a trial that there was not before."""
+FAR, FARTHEST = 1.25, 16.0
 CURVE_BITS = 0.4, 0.55, 0.75, 1.0, 1.35, 1.8, 2.4, 3.2, 4.2, 5.5
 AIM = 0.9
 LEAST_POWER, MOST_POWER = 0.5, 2.0
+POWER, TRUST = 1.0, 0.3
+"""Of drops over divergences: both are squares of small errors. TRUST is the variance, in squared logarithms
+of divergences, that trials need before they say as much of the power as this does.
+"""
 DROP = 0.01
 """Points, below which drops do not differ."""
 TINY = 1e-12
@@ -88,16 +94,29 @@ def rounds(workers: int) -> int:
 def damages_to_try(
     layers: Sequence[Sequence[Candidate]], trials: Sequence[Trial], allowed: float, count: int, spread: float
 ) -> list[float]:
-    """`count` damages, to both sides of the one that should bring the drop to what is allowed; in the
-    beginning of that of FIRST_BITS a weight.
+    """`count` damages or fewer, to both sides of the one that should bring the drop to what is allowed, in
+    the beginning of that of FIRST_BITS a weight; none that comes to the same candidates as one before.
     """
     least, most = damages(layers)
     middle = _aim(trials, allowed) if trials else _damage_of(layers, FIRST_BITS)
+    known = {_sizes(layers, each.damage) for each in trials}
     found = []
     for i in range(count):
         place = (2 * i + 1) / count - 1 if count > 1 else 0.0
-        found.append(min(max(middle * spread**place, least, TINY), max(most, TINY)))
-    return sorted(set(found) - {each.damage for each in trials})
+        damage = middle * spread**place
+        for _ in range(WAYS):
+            damage = min(max(damage, least, TINY), max(most, TINY))
+            sizes = _sizes(layers, damage)
+            if sizes not in known:
+                known.add(sizes)
+                found.append(damage)
+                break
+            damage *= spread if place > 0 else 1 / spread
+    return sorted(found)
+
+
+def _sizes(layers: Sequence[Sequence[Candidate]], damage: float) -> tuple[float, ...]:
+    return tuple(each.size for each in within(layers, damage))
 
 
 def damages_of_curve(layers: Sequence[Sequence[Candidate]]) -> list[float]:
@@ -154,12 +173,14 @@ def _columns(trials: Sequence[Trial], x: str, y: str) -> tuple[Doubles, Doubles]
 
 
 def _power_law(x: Doubles, y: Doubles, aim: float) -> tuple[float, float]:
-    """exp(y) as factor * exp(x)^power: least squares, where those of a y near `aim` weigh most."""
-    weights = 1 / (1 + np.square(y - aim))
+    """exp(y) as factor * exp(x)^power: least squares, where those of a y near `aim` weigh most; small ones
+    weigh little, as noise does not shrink with them.
+    """
+    weights = 1 / (np.exp(2 * (aim - y)) + np.square(y - aim))
     weights /= weights.sum()
     x0, y0 = weights @ x, weights @ y
-    variance = weights @ np.square(x - x0)
-    power = float(weights @ ((x - x0) * (y - y0)) / variance) if variance > 0 else 1.0
+    covariance, variance = weights @ ((x - x0) * (y - y0)), weights @ np.square(x - x0)
+    power = float((covariance + TRUST * POWER) / (variance + TRUST))
     power = min(max(power, LEAST_POWER), MOST_POWER)
     return power, math.exp(y0 - power * x0)
 
