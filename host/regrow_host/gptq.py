@@ -34,9 +34,10 @@ PATCH_VALUES = 1 << 23
 MOST_PATCHES = 1 << 15
 SAME = 0
 LARGEST = 127
-BIT = math.log(2) / 6
-"""What a bit is worth, in squares of the step: error step^2 / 12 falls fourfold with each (high-rate theory,
-Gersho and Gray, Vector Quantization and Signal Compression, 1992)."""
+BIT = 0.4 * math.log(2) / 6
+"""What a bit is worth, in squares of the step: less than where errors are noise, step^2 / 12, which falls
+fourfold with each (high-rate theory, Gersho and Gray, Vector Quantization and Signal Compression, 1992), as
+levels nearer to 0 shrink what a layer gives, and that adds up from layer to layer."""
 
 
 def patches(x: Floats, operator: Operator, weights: WeightTensor) -> Floats | None:
