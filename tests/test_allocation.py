@@ -15,7 +15,8 @@ import regrow
 from builder import RELU6, Builder
 from regrow import probe
 from regrow.pack import ROLE_PROBE, USE_EXECUTOR, USE_LITERT, open_pack
-from regrow_host import calibration, cli, gptq, tflite
+from regrow_host import calibration, cli, executors, gptq, job, tflite
+from regrow_host.allocation import Allocation, size
 from regrow_host.runner import Runner
 from regrow_host.tflite import Model
 
@@ -187,6 +188,22 @@ def test_few_samples_of_many_inputs_round_well_for_others(monkeypatch: pytest.Mo
     held = error()
     monkeypatch.setattr(gptq, "WIDE", 0.0)
     assert held < 0.8 * error()
+
+
+def test_after_an_interruption_the_safer_trials_come_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which held-out samples may want."""
+    work = job.prepare(MODEL, EVAL, None, metric="top1", target="pi", max_drop=5, seed=0)
+
+    def interrupted(allocation: Allocation, allowed: float) -> None:
+        for damage in (0.01, 0.0001, 0.001):
+            list(allocation._try([damage]))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Allocation, "_search", interrupted)
+    with executors.open_executor("here") as executor:
+        sizes = [size(each) for each in Allocation(work, work.layers, executor).choices(every_codec=True)]
+    assert len(sizes) == 3
+    assert sizes == sorted(sizes)
 
 
 def test_calibration_samples_unlike_the_data_are_left_out(

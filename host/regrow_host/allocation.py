@@ -50,8 +50,8 @@ class Allocation:
     def choices(self, every_codec: bool) -> Iterator[Chosen]:
         """From the fewest bytes that the search samples allow to the safest.
 
-        An interruption ends the search: then the best so far is the only choice, or KeyboardInterrupt is
-        raised if there is none.
+        An interruption ends the search: then the best so far comes first, and the safer ones that were tried,
+        or KeyboardInterrupt is raised if there is none.
         """
         work = self._prepare(every_codec)
         least, _ = search.damages(list(self._rated.values()))
@@ -63,7 +63,9 @@ class Allocation:
             if best is None:
                 raise
             self.job.warn("the search was interrupted: this is the best it had found")
-            yield self.tried[best]
+            safer = (each for each in self.tried if each.damage <= best.damage)
+            for each in sorted(safer, key=lambda each: -each.damage):
+                yield self.tried[each]
             return
         best = search.held(self.tried, allowed)
         # Where search samples bear none the held-out ones may: step back from the finest that was tried.
