@@ -147,7 +147,7 @@ class Model:
 
     def take(self, residual):
         level = (self.centre + self.nearest + residual + 128) % 256 - 128
-        size = min(abs(4 * (level - self.centre) - self.expected), 1023) << 6
+        size = abs(4 * (self.nearest + residual) - self.expected) << 6
         for k, (_, shift, _) in enumerate(self.contexts):
             self.averages[k].append(self.before[k] + ((size - self.before[k]) >> shift))
         self.levels.append(level)
@@ -164,7 +164,7 @@ def encode(model, levels):
         model.take(residual)
     stripes = []
     for start in range(0, len(levels), model.stripe):
-        state, words = 1 << 14, []
+        state, words = 0, []
         for i in range(min(start + model.stripe, len(levels)) - 1, start - 1, -1):
             frequency = frequencies[i]
             if state >= frequency << 17:
@@ -199,7 +199,7 @@ def decode(body, count):
         less.append(-(value + 1) // 2 if value % 2 else value // 2)
     sizes = [(len(body) - place) // stripes + each for each in less]
     sizes.append(len(body) - place - sum(sizes))
-    state, end = 1 << 14, place
+    state, end = 0, place
 
     def word():
         nonlocal place
@@ -208,14 +208,14 @@ def decode(body, count):
 
     for i in range(count):
         if i % model.stripe == 0:
-            assert state == 1 << 14
+            assert state == 0
             assert place == end
             end += sizes[i // model.stripe]
             state = 0
             if sizes[i // model.stripe] % 2:
                 state = body[place]
                 place += 1
-            while state < 1 << 14:
+            while state < 1 << 14 and place < end:
                 state = state << 16 | word()
         model.expect()
         slot, residual = state & 8191, -model.reach
@@ -223,9 +223,9 @@ def decode(body, count):
             residual += 1
         below = model.below(residual)
         state = (model.below(residual + 1) - below) * (state >> 13) + slot - below
-        if state < 1 << 14:
+        if state < 1 << 14 and place < end:
             state = state << 16 | word()
         model.take(residual)
-    assert state == 1 << 14
+    assert state == 0
     assert place == len(body)
     return list(model.levels)

@@ -39,7 +39,6 @@ UNIT = 16
 MOST_STRIPE = 65520
 FARTHEST_LEVEL = 20480
 FARTHEST_SIZE = 4096
-LARGEST_SIZE = 1023
 CLASSES = 16
 PHASES = 4
 
@@ -159,11 +158,11 @@ def _context(reader: Reader) -> Context:
 
 
 @lru_cache(1)
-def half_octaves() -> npt.NDArray[np.uint8]:
+def half_octaves() -> Numbers:
     """2 log2 of every number below 2^16, rounded down; 0 of 0."""
     numbers = np.arange(1 << 16)
     octaves = np.maximum(np.frexp(numbers)[1] - 1, 0)
-    return np.asarray(2 * octaves + (numbers >= 46341 >> (15 - octaves)), np.uint8)
+    return np.asarray(2 * octaves + (numbers >= 46341 >> (15 - octaves)), np.int64)
 
 
 @lru_cache(len(SHAPES))

@@ -14,7 +14,6 @@ import numpy.typing as npt
 from regrow.codecs.gridmodel import (
     CLASSES,
     HALF_OCTAVES,
-    LARGEST_SIZE,
     PHASES,
     PRECISION,
     TOTAL,
@@ -25,7 +24,7 @@ from regrow.codecs.gridmodel import (
 from regrow.errors import PackError
 
 LOW = 1 << 14
-"""A stripe's state is at least this before and after every weight."""
+"""A stripe's state is at least this before and after every weight, as long as it has words."""
 
 _NEAR, _FAR = 3, 2
 """The most neighbours and contexts of a model."""
@@ -36,10 +35,9 @@ _STEP = 140
 _PLAIN = 2
 """Phase + 2 of a level that nothing predicts."""
 
-_1, _16, _LOW, _MASK, _PRECISION = map(np.array, (1, 16, LOW, TOTAL - 1, PRECISION))
-_2, _4, _6, _40, _255, _LARGEST_SIZE, _UP_TO_PHASE, _PHASE = (
-    np.array(each, np.int32)
-    for each in (2, 4, 6, 40, 255, LARGEST_SIZE, PRECISION - 4, PHASES - 1 << PRECISION)
+_16, _LOW, _MASK, _PRECISION = map(np.array, (16, LOW, TOTAL - 1, PRECISION))
+_4, _6, _40, _255, _UP_TO_PHASE, _PHASE = (
+    np.array(each, np.int32) for each in (4, 6, 40, 255, PRECISION - 4, PHASES - 1 << PRECISION)
 )
 """Arrays, because numpy takes a third longer for plain integers. What is coded has 64 bits and what predicts
 it 32, because numpy is slow where they meet."""
@@ -115,24 +113,26 @@ class Stripes:
     """The stripes of several groups, each a lane.
 
     `_cells` holds per group the planes of `Group.past`, each followed by the weights of the group; before
-    them stands a 0 and per group its first size, where lanes look that have nothing in sight yet.
+    them stand zeros and per group its first sizes, as many as a lane has steps: there look those that have
+    nothing in sight yet.
     """
 
     def __init__(self, groups: Sequence[Group]) -> None:
         self._groups = groups
-        bases, end = [], 1 + len(groups)
+        longest = max(min(each.model.stripe, each.count) for each in groups)
+        bases, end = [], (1 + len(groups)) * longest
         for each in groups:
             bases.append(end)
             end += each.planes * each.width
         self._bases = bases
         self._cells = np.zeros(end, np.int32)
         for number, group in enumerate(groups):
-            self._cells[1 + number] = group.model.first_size
+            self._cells[(1 + number) * longest :][:longest] = group.model.first_size
             self.cells_of(number)[:, : group.model.farthest] = group.past
-        longest = max(each.model.stripe for each in groups)  # what a broken code may read beyond its end
-        code = b"".join([*(words for each in groups for words in each.words), bytes(2 * longest)])
+        # Lanes look at the word they would take, also behind their last.
+        code = b"".join([*(words for each in groups for words in each.words), bytes(2)])
         self._words = np.frombuffer(code, "<u2").astype(np.int64)
-        self._lanes = _Lanes(groups, bases)
+        self._lanes = _Lanes(groups, bases, longest)
 
     def cells_of(self, number: int) -> Cells:
         """(1 + contexts, farthest + weights): a group's levels less the centre, each context's averages."""
@@ -151,12 +151,12 @@ class Stripes:
                 break
             code = code or _Code(self._groups)
             self._together(code, step, stop)
-        if (lanes.states != LOW).any() or (lanes.places != lanes.ends).any():
+        if lanes.states.any() or (lanes.places != lanes.ends).any():
             raise PackError("a stripe of grid weights does not end where its code ends")
 
     def _together(self, code: "_Code", step: int, stop: int) -> None:
         """Steps from `step` to `stop`, between which no lane starts, ends or gets something in sight."""
-        lanes, cells = self._lanes, self._cells
+        lanes, cells, words = self._lanes, self._cells, self._words
         active = ((lanes.delays <= step) & (step < lanes.stops)).nonzero()[0]
         group = lanes.groups[active]
         near, far = int(code.near[group].max()), int(code.far[group].max())
@@ -165,44 +165,47 @@ class Stripes:
         used = [*range(near), *range(_NEAR, _NEAR + far)]
         seen = (column >= lanes.across[used][:, active]) & lanes.reached[used][:, active]
         look = np.where(seen, here + lanes.offsets[used][:, active], lanes.blanks[used][:, active])
-        seen = seen.astype(np.int64)
-        weights, shifts, rest = code.weights[used][:, group], code.shifts[:far, group], code.rest[group]
-        states, places = lanes.states[active], lanes.places[active]
-        first_symbols, lifts = code.first_symbols[group], code.lifts[group]
-        octaves = HALF_OCTAVES * group
         # Levels come last: where a group has fewer contexts they overwrite what others need.
         puts = here + np.concatenate([code.planes[:far, group], np.zeros((1, active.size), np.int64)])
-        made = np.empty((1 + far, active.size), np.int32)
-        levels, least = made[far], 4 * lifts - 2
+        weights, shifts, rest = code.weights[used][:, group], code.shifts[:far, group], code.rest[group]
+        states, places, ends = lanes.states[active], lanes.places[active], lanes.ends[active]
+        first_symbols, lifts = code.first_symbols[group], code.lifts[group]
+        octaves = HALF_OCTAVES * group
         found, products = np.empty((2, near + far, active.size), np.int32)
+        made = np.empty((1 + far, active.size), np.int32)
+        levels = made[far]
+        to_expect, to_size = list(products[:near]), list(products[near:])
         moves = list(zip(found[near:], shifts, made, strict=False))
-        # In 64ths of a level, and 40: (expected + 8) >> 4, + 2, is then one shift.
-        expected = np.full(active.size, 40, np.int32)
-        nearest, phase = expected >> _6, expected << _UP_TO_PHASE & _PHASE
+        expected, nearest, phases, sizes = np.empty((4, active.size), np.int32)
+        nearest[:], phases[:] = 0, _PLAIN << PRECISION
         starts = code.starts[octaves]
-        for _ in range(stop - step):
-            cells.take(look, None, found, "clip")
+        for passed in range(stop - step):
+            now = cells[passed:]
+            now.take(look, None, found, "clip")
             np.multiply(found, weights, products)
             if near:
-                expected = _sum(_40, *products[:near])
-                nearest = expected >> _6
-                phase = expected << _UP_TO_PHASE
-                phase &= _PHASE
+                _sum(_40, to_expect, expected)
+                np.right_shift(expected, _6, nearest)
+                np.left_shift(expected, _UP_TO_PHASE, phases)
+                np.bitwise_and(phases, _PHASE, phases)
             if far:
-                starts = code.starts_of(_sum(rest, *products[near:]), octaves)
-            symbols = code.draw(states, places, self._words, starts + phase, first_symbols)
-            level = code.residuals[symbols]
-            level += nearest
-            level &= _255
-            np.subtract(level, lifts, levels)
+                _sum(rest, to_size, sizes)
+                starts = code.starts_of(sizes, octaves)
+            symbols = code.draw(np.add(starts, phases, dtype=np.int64), first_symbols, states)
+            thirsty = (states < _LOW) & (places < ends)
+            np.copyto(states, states << _16 | words[places], where=thirsty)
+            np.add(places, thirsty, places)
+            code.residuals.take(symbols, None, levels, "clip")
+            np.add(levels, nearest, levels)
+            np.bitwise_and(levels, _255, levels)
+            np.subtract(levels, lifts, levels)
             if far:
-                level <<= _2
-                level -= least
-                level -= expected >> _4
-                _move(moves, level)
-            cells[puts] = made
-            puts += _1
-            look += seen
+                code.moves.take(symbols, None, sizes, "clip")
+                for before, shift, after in moves:
+                    np.subtract(sizes, before, after)
+                    np.right_shift(after, shift, after)
+                    np.add(after, before, after)
+            now[puts] = made
         lanes.states[active], lanes.places[active] = states, places
 
     def _singly(self, lane: int, column: int) -> None:
@@ -218,7 +221,7 @@ class Stripes:
         lanes, words = self._lanes, self._words.data
         group = self._groups[lanes.groups[lane]]
         start, length = int(lanes.origins[lane]), int(lanes.stops[lane] - lanes.delays[lane])
-        state, place = int(lanes.states[lane]), int(lanes.places[lane])
+        state, place, end = int(lanes.states[lane]), int(lanes.places[lane]), int(lanes.ends[lane])
         symbols, below = group.tables.row(_PLAIN)
         sizes = [after - before for before, after in pairwise(below)]
         mask, found = TOTAL - 1, []
@@ -226,7 +229,7 @@ class Stripes:
             slot = state & mask
             symbol = symbols[slot]
             state = sizes[symbol] * (state >> PRECISION) + slot - below[symbol]
-            if state < LOW:
+            if state < LOW and place < end:
                 state = state << 16 | words[place]
                 place += 1
             found.append(symbol)
@@ -241,7 +244,7 @@ class Stripes:
         group = self._groups[lanes.groups[lane]]
         model, tables, mask = group.model, group.tables, TOTAL - 1
         start, length = int(lanes.origins[lane]), int(lanes.stops[lane] - lanes.delays[lane])
-        state, place = int(lanes.states[lane]), int(lanes.places[lane])
+        state, place, end = int(lanes.states[lane]), int(lanes.places[lane]), int(lanes.ends[lane])
         since = np.where(lanes.reached[:, lane], start + lanes.across[:, lane], start + length).tolist()
         offsets = lanes.offsets[:, lane].tolist()
         near = [(*each, one.weight) for *each, one in zip(since, offsets, model.neighbours, strict=False)]
@@ -253,7 +256,8 @@ class Stripes:
         ]
         octaves, classes = half_octaves().data, (model.classes() * PHASES).tolist()
         lift, first, rest = model.centre + 128, model.first_size, model.rest
-        shift = lift - model.reach
+        reach = model.reach
+        shift = lift - reach
         expected = nearest = 0
         for i in range(start + column, start + length):
             if near:
@@ -277,12 +281,12 @@ class Stripes:
             symbol = symbols[slot]
             low = below[symbol]
             state = (below[symbol + 1] - low) * (state >> PRECISION) + slot - low
-            if state < LOW:
+            if state < LOW and place < end:
                 state = state << 16 | words[place]
                 place += 1
-            cells[i] = value = (nearest + symbol + shift & 255) - lift
+            cells[i] = (nearest + symbol + shift & 255) - lift
             if far:
-                size = min(abs(4 * value - expected), LARGEST_SIZE) << 6
+                size = abs(4 * (nearest + symbol - reach) - expected) << 6
                 for average, (_, _, _, speed, plane) in zip(before, far, strict=True):
                     cells[i + plane] = average + ((size - average) >> speed)
         lanes.states[lane], lanes.places[lane] = state, place
@@ -296,7 +300,7 @@ class _Lanes:
     the cell `offsets` from its own. Until then it looks at the cell `blanks`.
     """
 
-    def __init__(self, groups: Sequence[Group], bases: Sequence[int]) -> None:
+    def __init__(self, groups: Sequence[Group], bases: Sequence[int], longest: int) -> None:
         counts = [len(each.states) for each in groups]
         self.groups = np.repeat(np.arange(len(groups)), counts)
         self.states = np.array([state for each in groups for state in each.states], np.int64)
@@ -311,6 +315,7 @@ class _Lanes:
         end = 0
         for number, (group, base, count) in enumerate(zip(groups, bases, counts, strict=True)):
             self._fill(slice(end, end + count), number, group, base)
+            self.blanks[_NEAR:, end : end + count] = longest * (1 + number)
             end += count
 
     def _fill(self, lanes: slice, number: int, group: Group, base: int) -> None:
@@ -320,7 +325,6 @@ class _Lanes:
         looks += [
             (_NEAR + row, each.distance, (1 + row) * group.width) for row, each in enumerate(model.contexts)
         ]
-        self.blanks[_NEAR:, lanes] = 1 + number
         for row, distance, plane in looks:
             over, self.across[row, lanes] = divmod(distance, stripe)
             self.offsets[row, lanes] = plane - distance
@@ -342,10 +346,11 @@ class _Lanes:
 
 class _Code:
     """What groups need to decode in lock-step, one behind the other: `starts` of their rows in `symbols`, and
-    of each symbol its size in slots, the slots below it, and its residual + centre + 128."""
+    of each symbol its size in slots, the slots below it, its residual + centre + 128, and how far off the
+    level is from where it was expected, in 1/256."""
 
     def __init__(self, groups: Sequence[Group]) -> None:
-        symbols, sizes, below, residuals, starts = [], [], [], [], []
+        symbols, sizes, below, residuals, moves, starts = [], [], [], [], [], []
         rows = first = 0
         self.first_symbols = np.zeros(len(groups), np.int64)
         self.lifts, self.rest = (np.zeros(len(groups), np.int32) for _ in range(2))
@@ -360,10 +365,10 @@ class _Code:
             sizes.append(np.diff(slots, axis=1).ravel())
             below.append(slots[:, :-1].ravel())
             self.lifts[number] = model.centre + 128
-            residuals.append(
-                np.tile(np.arange(-model.reach, model.reach + 1, dtype=np.int32), len(slots))
-                + self.lifts[number]
-            )
+            own_residuals = np.arange(-model.reach, model.reach + 1, dtype=np.int32)
+            phases = np.tile(group.tables.phases - _PLAIN, len(group.tables.classes)).astype(np.int32)
+            residuals.append(np.tile(own_residuals + self.lifts[number], len(slots)))
+            moves.append((abs(4 * own_residuals - phases[:, None]) << 6).ravel())
             starts.append(group.tables.starts() + rows * TOTAL)
             self.first_symbols[number] = first
             rows += len(slots)
@@ -377,47 +382,32 @@ class _Code:
                 self.weights[_NEAR + row, number] = each.weight
                 self.shifts[row, number] = each.shift
                 self.planes[row, number] = (1 + row) * group.width
-        self.symbols, self.sizes, self.below, self.residuals, self.starts = map(
-            np.concatenate, (symbols, sizes, below, residuals, starts)
+        self.symbols, self.sizes, self.below, self.residuals, self.moves, self.starts = map(
+            np.concatenate, (symbols, sizes, below, residuals, moves, starts)
         )
         self._octaves = half_octaves()
 
     def starts_of(self, sizes: Cells, octaves: Numbers) -> Numbers:
         """Of the rows of expected sizes in 16ths, of lanes whose groups' octaves begin there."""
-        sizes >>= _4
-        return np.asarray(self.starts[self._octaves[sizes] + octaves])
+        # Places of 64 bits, which numpy need not convert.
+        found = self._octaves[np.right_shift(sizes, _4, dtype=np.int64)]
+        np.add(found, octaves, found)
+        return np.asarray(self.starts[found])
 
-    def draw(
-        self, states: Numbers, places: Numbers, words: Numbers, starts: Numbers, first_symbols: Numbers
-    ) -> Numbers:
-        """The next symbols of lanes whose rows start there; states and places go on."""
+    def draw(self, starts: Numbers, first_symbols: Numbers, states: Numbers) -> Numbers:
+        """The next symbols of lanes whose rows start there; states go on."""
         slots = states & _MASK
-        starts += slots
+        np.add(starts, slots, starts)
         symbols: Numbers = self.symbols[starts] + first_symbols
-        slots -= self.below[symbols]
-        states >>= _PRECISION
-        states *= self.sizes[symbols]
-        states += slots
-        thirsty = states < _LOW
-        np.copyto(states, states << _16 | words[places], where=thirsty)
-        places += thirsty
+        np.subtract(slots, self.below[symbols], slots)
+        np.right_shift(states, _PRECISION, states)
+        np.multiply(states, self.sizes[symbols], states)
+        np.add(states, slots, states)
         return symbols
 
 
-def _sum(first: Cells, second: Cells, *others: Cells) -> Cells:
+def _sum(first: Cells, others: Sequence[Cells], total: Cells) -> None:
     """Of few rows, for which numpy's own takes longer."""
-    total: Cells = first + second
-    for each in others:
-        total += each
-    return total
-
-
-def _move(averages: Sequence[tuple[Cells, Cells, Cells]], sizes: Cells) -> None:
-    """Averages on their way to the absolute sizes: of each (before, shift, after)."""
-    np.abs(sizes, sizes)
-    np.minimum(sizes, _LARGEST_SIZE, out=sizes)
-    sizes <<= _6
-    for before, shift, after in averages:
-        way = sizes - before
-        way >>= shift
-        np.add(before, way, after)
+    np.add(first, others[0], total)
+    for each in others[1:]:
+        np.add(total, each, total)

@@ -11,7 +11,6 @@ from regrow import codecs
 from regrow.codecs.gridmodel import (
     CLASSES,
     CONSTANT,
-    LARGEST_SIZE,
     MOST_STRIPE,
     PHASES,
     PRECISION,
@@ -23,7 +22,6 @@ from regrow.codecs.gridmodel import (
     Numbers,
     half_octaves,
 )
-from regrow.codecs.gridstripes import LOW
 from regrow.errors import InputError
 
 from regrow_host.encode import weights_part
@@ -31,9 +29,9 @@ from regrow_host.varint import signed, varint
 
 _LOOK_BACK = 1024  # weights: a board keeps them, and their sizes, in its heap while it installs
 _STRIPE_BYTES = 512
-_SHORTEST, _LONGEST = 2048, 8192  # weights of a stripe: a host decodes them side by side to the longest's end
+_SHORTEST, _LONGEST = 1024, 8192  # weights of a stripe: a host decodes them side by side to the longest's end
 _SLACK = 1.45  # how much longer stripes may be than those of as many bytes
-_OVERHEAD = 3.25  # bytes of a stripe: its last state takes 14 bits, the code's end 4, its size 8
+_OVERHEAD = 2.5  # bytes of a stripe: its last weight takes up to 13 bits, the code's end 4, its size 8
 _HEADER = 4
 _MOST_NEIGHBOURS = 3
 _NEIGHBOUR_BYTES = 3
@@ -176,8 +174,9 @@ def _residuals(levels: Numbers, model: Model) -> tuple[Numbers, Numbers, Numbers
         there = column[each.distance :] >= each.distance % model.stripe
         expected[each.distance :] += each.weight * values[: -each.distance] * there
     expected >>= 4
-    sizes = np.minimum(np.abs(4 * values - expected), LARGEST_SIZE) << 6
-    residuals = (values - ((expected + 2) >> 2) + 128 & 255) - 128
+    nearest = (expected + 2) >> 2
+    residuals = (values - nearest + 128 & 255) - 128
+    sizes = np.abs(4 * (nearest + residuals) - expected) << 6
     return expected, residuals, sizes
 
 
@@ -371,7 +370,7 @@ def _header(model: Model) -> bytes:
 
 def _ans(starts: list[int], frequencies: list[int]) -> bytes:
     """The bytes from which the decoder gets a stripe: its steps, backwards."""
-    state, words = LOW, []
+    state, words = 0, []
     for start, frequency in zip(reversed(starts), reversed(frequencies), strict=True):
         if state >= frequency << 30 - PRECISION:
             words.append(state & 0xFFFF)

@@ -66,15 +66,13 @@ class Decoder:
             left = self._mean + reader.signed()
             self._place = reader.position
             reader.seek(place)
-        if not 2 <= left <= 2 * words[_LENGTH] + 4:
-            raise PackError("a stripe of a grid weights part has more or fewer bytes than its weights can")
+        if left < 0:
+            raise PackError("a stripe of a grid weights part has fewer than no bytes")
         state = reader.u8() if left & 1 else 0
         left &= -2
         while state < 0x4000 and left:
             state = state << 16 | reader.u16()
             left -= 2
-        if state < 0x4000:
-            raise PackError("a stripe of a grid weights part starts out of range")
         words[_STATE] = state
         words[_MORE] = left
         words[_COLUMN] = words[_PLACE] = words[_END] = 0
@@ -100,10 +98,10 @@ class Decoder:
             self._left += done
             done = decode(out, done, count, scratch.io, words, scratch.table, scratch.halves)
             self._left -= done
-            if done < 0 or self._left == 0:
+            if self._left == 0:
                 self._end_stripe()
 
     def _end_stripe(self):
         words = self._words
-        if words[_MORE] or words[_PLACE] != words[_END] or words[_STATE] != 0x4000:
+        if words[_MORE] or words[_PLACE] != words[_END] or words[_STATE]:
             raise PackError("a stripe of a grid weights part has more or fewer words than it needs")

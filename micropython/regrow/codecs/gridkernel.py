@@ -68,8 +68,7 @@ def decode(  # noqa: PLR0912, PLR0915 (a call per part would cost more than its 
 ) -> int:
     """Decode levels i .. stop - 1, to the end of the stripe at most.
 
-    Returns where it stopped: before `stop` also if the words in `io` ran out and more are to load, -1 if
-    there are none.
+    Returns where it stopped: before `stop` also if the words in `io` ran out and more are to load.
     """
     place = words[_PLACE]
     end = words[_END]
@@ -156,10 +155,7 @@ def decode(  # noqa: PLR0912, PLR0915 (a call per part would cost more than its 
                 low = middle
                 below = share
         state = (above - below) * (state >> 13) + slot - below
-        if state < 0x4000:
-            if place == end:
-                words[_STATE] = 0
-                return -1
+        if state < 0x4000 and place != end:
             state = (state << 16) | io[place]
             place += 1
         level = ((level + low + lift) & 0xFF) - lift
@@ -168,11 +164,9 @@ def decode(  # noqa: PLR0912, PLR0915 (a call per part would cost more than its 
         now += 1
         if now == words[_PAST]:
             now = 0
-        size = 4 * level - expected
+        size = 4 * low - phase
         if size < 0:
             size = 0 - size
-        if size > 1023:
-            size = 1023
         size <<= 6
         k = _CONTEXTS
         while k < contexts_end:
