@@ -6,6 +6,7 @@ each; the few that are left once the others have ended are decoded by plain inte
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -29,15 +30,17 @@ LOW = 1 << 14
 _NEAR, _FAR = 3, 2
 """The most neighbours and contexts of a model."""
 
-_STEP = 140
+_STEP = 120
 """What a step takes in numpy, in units of what plain integers take for a weight that nothing predicts."""
 
 _PLAIN = 2
 """Phase + 2 of a level that nothing predicts."""
 
+_PHASES = PHASES - 1 << PRECISION
+
 _16, _LOW, _MASK, _PRECISION = map(np.array, (16, LOW, TOTAL - 1, PRECISION))
 _4, _6, _40, _255, _UP_TO_PHASE, _PHASE = (
-    np.array(each, np.int32) for each in (4, 6, 40, 255, PRECISION - 4, PHASES - 1 << PRECISION)
+    np.array(each, np.int32) for each in (4, 6, 40, 255, PRECISION - 4, _PHASES)
 )
 """Arrays, because numpy takes a third longer for plain integers. What is coded has 64 bits and what predicts
 it 32, because numpy is slow where they meet."""
@@ -48,37 +51,46 @@ Cells = npt.NDArray[np.int32]
 class Tables:
     """The code of a model's residuals, made when it is first needed.
 
-    Symbols count the residuals of a row; a row is class * phases + phase, and models without neighbours have
-    one phase only, those without contexts one class.
+    Symbols count the residuals of a row, and on through all rows; a row is class * phases + phase, and models
+    without neighbours have one phase only, those without contexts one class.
     """
 
     def __init__(self, model: Model) -> None:
         self.model = model
         self.phases = np.arange(PHASES) if model.neighbours else np.array([_PLAIN])
         self.classes = np.arange(CLASSES) if model.contexts else np.array([CLASSES // 2])
-        self._rows: dict[int, tuple[memoryview, list[int]]] = {}
-        self._whole: tuple[npt.NDArray[np.int16], Numbers] | None = None
 
-    def row(self, number: int) -> tuple[memoryview, list[int]]:
-        """Of class * PHASES + phase + 2: the symbol of each slot, and the slots below each symbol."""
-        if number not in self._rows:
-            below = self.model.below(number)
-            symbols = np.repeat(np.arange(below.size - 1, dtype=np.int16), np.diff(below))
-            self._rows[number] = symbols.data, below.tolist()
-        return self._rows[number]
+    @cached_property
+    def below(self) -> Numbers:
+        """Per row the slots below each symbol, and all slots."""
+        return self.model.below_all((self.classes[:, None] * PHASES + self.phases).ravel())
 
-    def whole(self) -> tuple[npt.NDArray[np.int16], Numbers]:
-        """Of all rows: the symbol of row * TOTAL + slot, counted through; per row the slots below each."""
-        if self._whole is None:
-            rows = self.classes[:, None] * PHASES + self.phases
-            below = self.model.below_all(rows.ravel())
-            sizes = np.diff(below, axis=1)
-            symbols = np.repeat(np.arange(sizes.size, dtype=np.int16), sizes.ravel())
-            self._whole = symbols, below
-        return self._whole
+    @cached_property
+    def symbols(self) -> npt.NDArray[np.int16]:
+        """The symbol of row * TOTAL + slot."""
+        sizes = np.diff(self.below, axis=1).ravel()
+        return np.repeat(np.arange(sizes.size, dtype=np.int16), sizes)
+
+    @cached_property
+    def residuals(self) -> Cells:
+        """Of each symbol."""
+        reach = self.model.reach
+        return np.tile(np.arange(-reach, reach + 1, dtype=np.int32), len(self.below))
+
+    @cached_property
+    def moves(self) -> Cells:
+        """How far off its level is from where it was expected, in 1/256, of each symbol."""
+        phases = np.tile(self.phases - _PLAIN, len(self.classes)).astype(np.int32)
+        return np.abs(4 * self.residuals - np.repeat(phases, 2 * self.model.reach + 1)) << 6
+
+    @cached_property
+    def lists(self) -> tuple[memoryview, list[int], list[int], list[int], list[int]]:
+        """For plain integers: the symbols, and of each size, slots below it, residual and move."""
+        sizes, below = np.diff(self.below, axis=1).ravel(), self.below[:, :-1].ravel()
+        return self.symbols.data, *(each.tolist() for each in (sizes, below, self.residuals, self.moves))
 
     def starts(self) -> Numbers:
-        """Where in `whole` phase 0 begins, or would, for each count of half octaves of the expected size."""
+        """Where in `symbols` phase 0 begins, or would, for each count of half octaves of the size."""
         model = self.model
         classes = model.classes() if model.contexts else np.zeros(HALF_OCTAVES, np.int64)
         return (classes * self.phases.size - (0 if model.neighbours else _PLAIN)) * TOTAL
@@ -211,20 +223,20 @@ class Stripes:
     def _singly(self, lane: int, column: int) -> None:
         """The weights of a lane from a column on, one after the other."""
         model = self._groups[self._lanes.groups[lane]].model
-        if model.neighbours or model.contexts:
+        if model.neighbours or len(model.contexts) > 1:
             self._predicted(lane, column)
+        elif model.contexts:
+            self._scaled(lane, column)
         else:
             self._plainly(lane, column)
 
     def _plainly(self, lane: int, column: int) -> None:
         """As `_singly`, where nothing predicts."""
-        lanes, words = self._lanes, self._words.data
-        group = self._groups[lanes.groups[lane]]
-        start, length = int(lanes.origins[lane]), int(lanes.stops[lane] - lanes.delays[lane])
+        lanes, words, mask = self._lanes, self._words.data, TOTAL - 1
+        group, start, length = self._place(lane)
         state, place, end = int(lanes.states[lane]), int(lanes.places[lane]), int(lanes.ends[lane])
-        symbols, below = group.tables.row(_PLAIN)
-        sizes = [after - before for before, after in pairwise(below)]
-        mask, found = TOTAL - 1, []
+        symbols, sizes, below, _, _ = group.tables.lists
+        found = []
         for _ in range(length - column):
             slot = state & mask
             symbol = symbols[slot]
@@ -233,18 +245,56 @@ class Stripes:
                 state = state << 16 | words[place]
                 place += 1
             found.append(symbol)
-        lift = group.model.centre + 128
-        levels = (np.array(found) - group.model.reach + lift & 255) - lift
-        self._cells[start + column : start + length] = levels
+        self._put(group, start + column, found)
         lanes.states[lane], lanes.places[lane] = state, place
 
-    def _predicted(self, lane: int, column: int) -> None:
-        """As `_singly`, where neighbours or contexts do."""
-        lanes, cells, words = self._lanes, self._cells.data, self._words.data
-        group = self._groups[lanes.groups[lane]]
-        model, tables, mask = group.model, group.tables, TOTAL - 1
-        start, length = int(lanes.origins[lane]), int(lanes.stops[lane] - lanes.delays[lane])
+    def _scaled(self, lane: int, column: int) -> None:
+        """As `_singly`, where one context does and no neighbour."""
+        lanes, words, mask = self._lanes, self._words.data, TOTAL - 1
+        group, start, length = self._place(lane)
         state, place, end = int(lanes.states[lane]), int(lanes.places[lane]), int(lanes.ends[lane])
+        symbols, sizes, below, _, moves = group.tables.lists
+        octaves, rows = half_octaves().data, (group.tables.starts() + _PLAIN * TOTAL).tolist()
+        (context,) = group.model.contexts
+        weight, shift, rest = context.weight, context.shift, group.model.rest
+        columns = np.arange(column, min(column + context.distance, length))
+        there = lanes.reached[_NEAR, lane] & (columns >= lanes.across[_NEAR, lane])
+        look = np.where(there, start + lanes.offsets[_NEAR, lane] + columns, lanes.blanks[_NEAR, lane])
+        averages, found = self._cells[look].tolist(), []
+        for k in range(length - column):
+            average = averages[k]
+            slot = state & mask
+            symbol = symbols[rows[octaves[rest + weight * average >> 4]] + slot]
+            state = sizes[symbol] * (state >> PRECISION) + slot - below[symbol]
+            if state < LOW and place < end:
+                state = state << 16 | words[place]
+                place += 1
+            found.append(symbol)
+            averages.append(average + ((moves[symbol] - average) >> shift))
+        self._put(group, start + column, found)
+        self._cells[start + column + group.width :][: len(found)] = averages[look.size :]
+        lanes.states[lane], lanes.places[lane] = state, place
+
+    def _place(self, lane: int) -> tuple[Group, int, int]:
+        """A lane's group, the cell of its first weight and how many it has."""
+        lanes = self._lanes
+        length = int(lanes.stops[lane] - lanes.delays[lane])
+        return self._groups[lanes.groups[lane]], int(lanes.origins[lane]), length
+
+    def _put(self, group: Group, start: int, symbols: list[int]) -> None:
+        """The levels of these symbols, which no neighbour predicts, to the cells from `start` on."""
+        lift = group.model.centre + 128
+        levels = (group.tables.residuals[symbols] + lift & 255) - lift
+        self._cells[start : start + len(symbols)] = levels
+
+    def _predicted(self, lane: int, column: int) -> None:
+        """As `_singly`, where neighbours or several contexts do."""
+        lanes, cells, words, mask = self._lanes, self._cells.data, self._words.data, TOTAL - 1
+        group, start, length = self._place(lane)
+        state, place, end = int(lanes.states[lane]), int(lanes.places[lane]), int(lanes.ends[lane])
+        symbols, sizes, below, residuals, moves = group.tables.lists
+        octaves, rows = half_octaves().data, group.tables.starts().tolist()
+        model = group.model
         since = np.where(lanes.reached[:, lane], start + lanes.across[:, lane], start + length).tolist()
         offsets = lanes.offsets[:, lane].tolist()
         near = [(*each, one.weight) for *each, one in zip(since, offsets, model.neighbours, strict=False)]
@@ -254,41 +304,28 @@ class Stripes:
                 zip(since[_NEAR:], offsets[_NEAR:], model.contexts, strict=False), 1
             )
         ]
-        octaves, classes = half_octaves().data, (model.classes() * PHASES).tolist()
-        lift, first, rest = model.centre + 128, model.first_size, model.rest
-        reach = model.reach
-        shift = lift - reach
-        expected = nearest = 0
+        lift, first, rest = model.centre + 128, model.first_size, model.rest if far else 0
         for i in range(start + column, start + length):
-            if near:
-                expected = 8
-                for there, offset, weight in near:
-                    if i >= there:
-                        expected += weight * cells[i + offset]
-                expected >>= 4
-                nearest = (expected + 2) >> 2
-            if far:
-                total, before = rest, []
-                for there, offset, weight, _, _ in far:
-                    average = cells[i + offset] if i >= there else first
-                    before.append(average)
-                    total += weight * average
-                row = classes[octaves[total >> 4]] + (expected + 2 & 3)
-            else:
-                row = expected + 2 & 3
-            symbols, below = tables.row(row)
+            expected = 40
+            for there, offset, weight in near:
+                if i >= there:
+                    expected += weight * cells[i + offset]
+            total, before = rest, []
+            for there, offset, weight, _, _ in far:
+                average = cells[i + offset] if i >= there else first
+                before.append(average)
+                total += weight * average
             slot = state & mask
-            symbol = symbols[slot]
-            low = below[symbol]
-            state = (below[symbol + 1] - low) * (state >> PRECISION) + slot - low
+            symbol = symbols[rows[octaves[total >> 4]] + (expected << PRECISION - 4 & _PHASES) + slot]
+            state = sizes[symbol] * (state >> PRECISION) + slot - below[symbol]
             if state < LOW and place < end:
                 state = state << 16 | words[place]
                 place += 1
-            cells[i] = (nearest + symbol + shift & 255) - lift
+            cells[i] = ((expected >> 6) + residuals[symbol] + lift & 255) - lift
             if far:
-                size = abs(4 * (nearest + symbol - reach) - expected) << 6
-                for average, (_, _, _, speed, plane) in zip(before, far, strict=True):
-                    cells[i + plane] = average + ((size - average) >> speed)
+                move = moves[symbol]
+                for average, (_, _, _, shift, plane) in zip(before, far, strict=True):
+                    cells[i + plane] = average + ((move - average) >> shift)
         lanes.states[lane], lanes.places[lane] = state, place
 
 
@@ -335,7 +372,7 @@ class _Lanes:
         self.stops[lanes] = self.delays[lanes] + np.minimum(stripe, group.count - order * stripe)
         self.origins[lanes] = base + model.farthest + order * stripe
         near, far = len(model.neighbours), len(model.contexts)
-        self.prices[lanes] = 3 + 2 * near + 3 * far if looks else 1
+        self.prices[lanes] = 3 * far or 1 if not near and far < 2 else 3 + 2 * near + 3 * far
 
     def spans(self) -> Iterator[tuple[int, int]]:
         """The steps between which no lane starts, ends or gets something in sight."""
@@ -360,18 +397,16 @@ class _Code:
         self.planes = np.zeros((_FAR, len(groups)), np.int64)
         for number, group in enumerate(groups):
             model = group.model
-            own, slots = group.tables.whole()
-            symbols.append(own)
-            sizes.append(np.diff(slots, axis=1).ravel())
-            below.append(slots[:, :-1].ravel())
+            tables = group.tables
+            symbols.append(tables.symbols)
+            sizes.append(np.diff(tables.below, axis=1).ravel())
+            below.append(tables.below[:, :-1].ravel())
             self.lifts[number] = model.centre + 128
-            own_residuals = np.arange(-model.reach, model.reach + 1, dtype=np.int32)
-            phases = np.tile(group.tables.phases - _PLAIN, len(group.tables.classes)).astype(np.int32)
-            residuals.append(np.tile(own_residuals + self.lifts[number], len(slots)))
-            moves.append((abs(4 * own_residuals - phases[:, None]) << 6).ravel())
-            starts.append(group.tables.starts() + rows * TOTAL)
+            residuals.append(tables.residuals + self.lifts[number])
+            moves.append(tables.moves)
+            starts.append(tables.starts() + rows * TOTAL)
             self.first_symbols[number] = first
-            rows += len(slots)
+            rows += len(tables.below)
             first += sizes[-1].size
             self.near[number], self.far[number] = len(model.neighbours), len(model.contexts)
             if model.contexts:
