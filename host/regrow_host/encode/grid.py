@@ -100,7 +100,7 @@ def _entropy(levels: _Levels) -> float:
 
 def _split(count: int, code: float) -> int:
     """Into how many stripes so many weights of so many bytes go."""
-    return max(1, min(round(code / _STRIPE_BYTES), count // _SHORTEST), -(-count // _LONGEST))
+    return max(1, min(int(code / _STRIPE_BYTES), count // _SHORTEST), -(-count // _LONGEST))
 
 
 def _stripes(levels: _Levels) -> list[int]:
