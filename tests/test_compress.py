@@ -192,16 +192,16 @@ def test_bytes_are_traded_for_damage() -> None:
 @pytest.mark.parametrize("workers", [1, 2, 8])
 def test_the_search_finds_the_most_damage_within_the_drop(power: float, workers: int) -> None:
     """Drops go by a power of the damage here, give or take a quarter by chance."""
-    layers = [rated(*((100.0 / 2**i, 1e-4 * 3.0**i) for i in range(12)))]
+    layers = [rated(*((100.0 / 1.1**i, 1e-4 * 1.08**i) for i in range(160)))]
     random = np.random.default_rng(workers)
     trials: list[search.Trial] = []
-    number = 0
-    while number < search.rounds(workers) or not search.settled(layers, trials, 0.5):
-        spread = search.SPREADS[min(number, 2)]
-        for damage in search.damages_to_try(layers, trials, 0.5, workers, spread):
+    for spread in (*search.SPREADS, *[search.SPREADS[-1]] * 20):
+        damages = search.damages_to_try(layers, trials, 0.5, workers, spread)
+        for damage in damages:
             noise = float(np.exp(random.normal(0, 0.25)))
-            trials.append(search.Trial(damage, damage, noise * damage**power))
-        number += 1
+            trials.append(search.Trial(damage, damage, noise * damage**power, 1 / damage))
+        if not damages or (len(trials) >= search.TRIALS and search.settled(layers, trials, 0.5)):
+            break
     best = search.held(trials, 0.5)
     assert best is not None
     assert 0.25 < best.damage**power < 0.75
@@ -209,7 +209,7 @@ def test_the_search_finds_the_most_damage_within_the_drop(power: float, workers:
 
 def test_where_nothing_holds_there_is_no_best() -> None:
     assert search.held([], 0.5) is None
-    assert search.held([search.Trial(d, d, 2.0) for d in (0.01, 0.1, 1.0)], 0.5) is None
+    assert search.held([search.Trial(d, d, 2.0, 1 / d) for d in (0.01, 0.1, 1.0)], 0.5) is None
 
 
 @pytest.mark.parametrize("limit", [1, 2, 3, 63, 64, 65, 700, 1000])

@@ -128,7 +128,7 @@ class Allocation:
         return dict(sorted(rated.items()))
 
     def _search(self, allowed: float) -> None:
-        """Rounds of trials, until they are enough and one of them held."""
+        """Rounds of trials, until they are enough and one of them held, or there are no others."""
         layers, count = list(self._rated.values()), self.executor.workers
         rounds = search.rounds(count)
         with console.progress() as bar:
@@ -138,7 +138,10 @@ class Allocation:
                 if number >= rounds and search.settled(layers, trials, allowed):
                     break
                 spread = search.SPREADS[min(number, len(search.SPREADS) - 1)]
-                for _ in self._try(search.damages_to_try(layers, trials, allowed, count, spread)):
+                damages = search.damages_to_try(layers, trials, allowed, count, spread)
+                if not damages:
+                    break
+                for _ in self._try(damages):
                     best = search.held(self.tried, allowed)
                     bar.update(task, advance=1, description=self._describe(best))
 
@@ -153,7 +156,7 @@ class Allocation:
             (damage, dict(zip(self._rated, search.within(layers, damage), strict=True))) for damage in damages
         ]
         for (damage, _), (moved, drop, chosen) in self.executor.run(evaluate, self._shared, items):
-            self.tried[Trial(damage, moved, drop)] = chosen
+            self.tried[Trial(damage, moved, drop, size(chosen))] = chosen
             yield chosen
 
 

@@ -23,13 +23,13 @@ RESAMPLES = 2000
 ERROR = 0.05
 """The share of intervals that miss what they are of."""
 Z95 = NormalDist().inv_cdf(1 - ERROR / 2)
-TEMPERATURES = np.exp2(np.arange(-24, 25) / 4)
+TEMPERATURES = np.exp2(np.arange(-48, 49) / 8)
 DOUBT = 0.5
 """Of a regret: how far the drop may truly be from it."""
 BANDWIDTH = 0.2
 """In standard deviations of a class's log scores."""
-CLEARLY = 1.92
-"""By which a log-likelihood must grow for one more parameter (likelihood ratio test at 5 %)."""
+USUAL = 0.15
+"""How far from 1 temperatures usually are, in their logarithm; outputs that are no logits go any far."""
 TINY = 1e-12
 
 Floats = NDArray[np.floating[Any]]
@@ -138,16 +138,15 @@ def probabilities(outputs: Floats) -> NDArray[np.float64]:
 
 def temperature(outputs: Floats, y: NDArray[Any]) -> float:
     """What divides the logits so that the probabilities are those of the classes y (n,): that of the highest
-    likelihood, 1 where it is not clearly better (Guo et al., On calibration of modern neural networks, 2017).
+    likelihood (Guo et al., On calibration of modern neural networks, 2017) times a Cauchy prior.
     """
     p = probabilities(outputs.reshape(len(outputs), -1))
     places = np.arange(len(p)), y.reshape(-1)
 
     def likelihood(each: float) -> float:
-        return float(np.log(_tempered(p, each)[places]).sum())
+        return float(np.log(_tempered(p, each)[places]).sum()) - math.log1p((math.log(each) / USUAL) ** 2)
 
-    best = float(max(TEMPERATURES, key=likelihood))
-    return best if likelihood(best) > likelihood(1.0) + CLEARLY else 1.0
+    return float(max(TEMPERATURES, key=likelihood))
 
 
 def _tempered(p: NDArray[np.float64], by: float) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ REFINEMENTS = 8
 PRICES = 1e-6, 1e18
 """Bytes for a unit of damage: at one end bytes alone decide, at the other damage alone."""
 PRICE_BISECTIONS = 60
-TRIALS = 7
+TRIALS = 10
 FEWEST_ROUNDS = 3
 FIRST_BITS = 3
 SPREADS = 3.0, 1.3, 1.1
@@ -79,11 +79,12 @@ def _total(chosen: Sequence[Candidate]) -> float:
 
 @dataclass(frozen=True)
 class Trial:
-    """What came of a damage that was to be: how far the outputs did move, and the drop to be expected."""
+    """What came of a damage that was to be: how far the outputs moved, the drop to be expected, the bytes."""
 
     damage: float
     divergence: float
     drop: float
+    size: float
 
 
 def rounds(workers: int) -> int:
@@ -142,7 +143,8 @@ def _aim(trials: Sequence[Trial], allowed: float) -> float:
 
 
 def held(trials: Iterable[Trial], allowed: float) -> Trial | None:
-    """The trial of the most damage whose drop should be within `allowed` by what all of them tell.
+    """The trial of the fewest bytes whose drop should be within `allowed`: halfway between its own and what
+    all of them tell by their divergences.
 
     Single drops are noisy, divergences hardly: the best of many drops would be one that was lucky.
     """
@@ -150,13 +152,12 @@ def held(trials: Iterable[Trial], allowed: float) -> Trial | None:
     if not trials:
         return None
     power, factor = _drops(trials, allowed)
-    holding = [
-        each
-        for each in trials
-        if each.drop <= 0
-        or (factor * each.divergence**power <= max(allowed, DROP) and each.drop <= 2 * allowed)
-    ]
-    return max(holding, key=lambda each: each.damage, default=None)
+
+    def likely(each: Trial) -> float:
+        return math.sqrt(factor * each.divergence**power * max(each.drop, 0))
+
+    holding = [each for each in trials if likely(each) <= max(allowed, DROP) and each.drop <= 2 * allowed]
+    return min(holding, key=lambda each: each.size, default=None)
 
 
 def _drops(trials: Sequence[Trial], allowed: float) -> tuple[float, float]:
