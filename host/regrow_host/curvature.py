@@ -27,9 +27,7 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 SAMPLES, CHUNK = 2048, 128
-COMBINATIONS = 1
-"""Of outputs, for a sample."""
-EFFORT = 1 << 38
+EFFORT = 1 << 39
 """Products that the moments of one layer may take, nearly: where they take more, fewer samples are seen."""
 FEWEST = 256
 MOST_MOMENTS = MOST_TAKEN = 1 << 25
@@ -55,8 +53,7 @@ class Curvature:
         call = jax.jit(lambda each: self._network(each, {}, logits=True).reshape(len(each), -1))
         chunks = [self._x[start : start + CHUNK] for start in range(0, len(self._x), CHUNK)]
         self._outputs = np.concatenate([np.asarray(call(each)) for each in chunks])
-        shape = len(self._x), COMBINATIONS, self._outputs.shape[1]
-        self._signs = np.random.default_rng(seed).choice(np.array([-1, 1], np.float32), shape)
+        self._signs = np.random.default_rng(seed).choice(np.array([-1, 1], np.float32), self._outputs.shape)
 
     def rounded(
         self, layers: Mapping[int, Layer], chosen: Mapping[int, Option], done: Callable[[int], None]
@@ -97,8 +94,8 @@ class Curvature:
         size = max(1, MOST_MOMENTS // values.shape[1] ** 2)
         for start in range(0, len(values), size):
             rows = slice(start, min(start + size, len(values)))
-            moments = self._moments(weights, rows, given)
             source = np.c_[values[rows], self._bias(place)[rows]]
+            moments = self._moments(weights, rows, source, given)
             levels[rows], bias = _fit(source, float(option.scales[0]), *moments)
             shift[rows] = bias - source[:, -1]
         return options.gridded(layer, gptq.unrows(levels, weights), option.scales, shift)
@@ -111,34 +108,38 @@ class Curvature:
         return operator.name in ("DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
     def _moments(
-        self, weights: WeightTensor, rows: slice, given: Mapping[int, Array]
+        self, weights: WeightTensor, rows: slice, source: Doubles, given: Mapping[int, Array]
     ) -> tuple[Doubles, Doubles]:
-        """What rows (count, k + 1 with the bias) cost, and how much of it the source's inputs share: both
-        (count, k + 1, k + 1).
+        """What changes of the rows `source` (count, k + 1 with the bias) cost, (count, k + 1, k + 1), and
+        the slope of what they cost already, as their inputs are not the source's, (count, k + 1).
         """
-        k = weights.count // weights.channels + 1
-        products = 2 * COMBINATIONS * max((rows.stop - rows.start) * k**2, self._effort)
+        k = source.shape[1]
+        products = 2 * max(len(source) * k**2, self._effort)
         samples = min(len(self._x), max(FEWEST, int(EFFORT / products)))
         shape = self._model.tensors[self._model.operators[weights.operator].outputs[0]].shape
-        taken = math.prod(shape[1:-1]) * k * (weights.channels if weights.kind == "depthwise" else 1)
+        taken = math.prod(shape[1:-1]) * k * (len(source) if weights.kind == "depthwise" else 1)
         size = max(1, min(CHUNK, MOST_TAKEN // taken))
         compute = jax.jit(partial(self._of, weights, rows, given))
-        total: Any = None
         everything = self._x[:samples], self._outputs[:samples], self._signs[:samples]
+        total: list[Floats] = []
         for start in range(0, samples, size):
-            found = compute(tuple(each[start : start + size] for each in everything))
-            total = found if total is None else jax.tree.map(jnp.add, total, found)
-        now, cross, plain, plain_cross = (np.asarray(each, np.float64) for each in total)
+            chunk = tuple(each[start : start + size] for each in everything)
+            # XLA multiplies many small matrices slowly.
+            found = _products(source.astype(np.float32), *map(np.asarray, compute(chunk)))
+            total = [a + b for a, b in zip(total, found, strict=True)] if total else found
+        now, slopes, plain, plain_slopes = (each.astype(np.float64) for each in total)
         sizes = np.einsum("okk->o", now)
         scale = np.maximum(sizes, SMALLEST * sizes.mean()) / np.einsum("okk->o", plain)
-        weighted = PLAIN * scale[:, None, None]
-        return (1 - PLAIN) * now + weighted * plain, (1 - PLAIN) * cross + weighted * plain_cross
+        return (
+            (1 - PLAIN) * now + (PLAIN * scale)[:, None, None] * plain,
+            (1 - PLAIN) * slopes + (PLAIN * scale)[:, None] * plain_slopes,
+        )
 
     def _of(
         self, weights: WeightTensor, rows: slice, given: Mapping[int, Array], samples: tuple[Array, ...]
-    ) -> tuple[Array, Array, Array, Array]:
-        """The moments that samples add: of outputs' derivatives, these with the source's, and both of what
-        rows take. `samples` are inputs, the source's outputs and signs.
+    ) -> tuple[Array, Array, Array]:
+        """For inputs, the source's outputs and signs: the derivatives (n, places, rows) of combined outputs
+        by what the rows give, and what these take, now and in the source (n, places, rows or 1, k + 1).
         """
         x, outputs, signs = samples
         operator = self._model.operators[weights.operator]
@@ -157,22 +158,11 @@ class Curvature:
             return self._network.finish(weights.operator, state, changed, logits=True).reshape(len(x), -1)
 
         _, back = jax.vjp(finish, bias.astype(jnp.float32))
-        combined = self._combined(outputs, signs.transpose(1, 0, 2))
-        slopes = jax.vmap(lambda each: back(each)[0])(combined)
-        slopes = slopes.reshape(len(combined), len(x), -1, weights.channels)[..., rows]
-        product = "cbpo,bpok->ocbk" if now.shape[2] > 1 else "cbpo,bpk->ocbk"
-        if now.shape[2] == 1:
-            now, before = now[:, :, 0], before[:, :, 0]
-        moved, wanted = jnp.einsum(product, slopes, now), jnp.einsum(product, slopes, before)
-        squares = "bpok,bpol->okl" if now.ndim == 4 else "bpk,bpl->kl"
-        plain, plain_cross = jnp.einsum(squares, now, now), jnp.einsum(squares, before, now)
-        if plain.ndim == 2:
-            plain, plain_cross = plain[None], plain_cross[None]
-        pairs = "ocbk,ocbl->okl"
-        return jnp.einsum(pairs, moved, moved), jnp.einsum(pairs, wanted, moved), plain, plain_cross
+        slopes = back(self._combined(outputs, signs))[0]
+        return slopes.reshape(len(x), -1, weights.channels)[..., rows], now, before
 
     def _combined(self, outputs: Array, signs: Array) -> Array:
-        """Random combinations of outputs whose squares add up to the distance, (combinations, n, outputs)."""
+        """Random combinations of outputs whose squares are the distance on average, (n, outputs)."""
         if not self._classifier or outputs.shape[1] == 1:
             return signs
         centred = self._outputs - self._outputs.mean(axis=1, keepdims=True)
@@ -213,15 +203,36 @@ def _windows(x: Array, weights: WeightTensor, options: Any) -> Array:
     return stacked.reshape(len(x), -1, *stacked.shape[3:])
 
 
-def _fit(source: Doubles, step: float, now: Doubles, cross: Doubles) -> tuple[Doubles, Doubles]:
-    """Levels (rows, k) and biases (rows,) for rows (rows, k + 1 with the bias) that were right for the
-    source's inputs.
+def _products(source: Floats, slopes: Floats, now: Floats, before: Floats) -> list[Floats]:
+    """What samples add to the moments (rows, k + 1, k + 1) of derivatives by the rows and to the slope of
+    their distance (rows, k + 1); and to the same for what the rows themselves give.
+    """
+    taken = now.transpose(2, 0, 1, 3)  # (rows or 1, n, places, k + 1)
+    moved = (
+        slopes.transpose(2, 0, 1)[:, :, None] @ taken
+        if len(taken) > 1
+        else slopes.transpose(0, 2, 1) @ taken[0]
+    )
+    moved = moved[:, :, 0] if len(taken) > 1 else np.ascontiguousarray(moved.transpose(1, 0, 2))
+    lost = (before - now).transpose(2, 0, 1, 3)
+    lost = (
+        np.einsum("onpk,ok->onp", lost, source) if len(lost) > 1 else (lost[0] @ source.T).transpose(2, 0, 1)
+    )
+    missing = np.einsum("npo,onp->on", slopes, lost)
+    flat = taken.reshape(len(taken), -1, taken.shape[3])
+    plain = flat.transpose(0, 2, 1) @ flat
+    plain_slopes = lost.reshape(len(lost), 1, -1) @ flat
+    return [moved.transpose(0, 2, 1) @ moved, (missing[:, None] @ moved)[:, 0], plain, plain_slopes[:, 0]]
+
+
+def _fit(source: Doubles, step: float, now: Doubles, slopes: Doubles) -> tuple[Doubles, Doubles]:
+    """Levels (rows, k) and biases (rows,) for rows (rows, k + 1 with the bias) whose changes cost `now`, and
+    which already cost something, that falls along the slopes.
     """
     k = source.shape[1] - 1
     unit = np.einsum("okk->ok", now)[:, :k].mean(axis=1)[:, None, None] + gptq.TINY
     eye = np.diag([*[1.0] * k, SMALLEST])
-    moved = np.einsum("ok,okl->ol", source, cross - now)
-    wanted = source + np.linalg.solve(now + RIDGE * unit * eye, moved[:, :, None])[:, :, 0]
+    wanted = source + np.linalg.solve(now + RIDGE * unit * eye, slopes[:, :, None])[:, :, 0]
     damped = now + DAMPING * unit * eye
     # What is left once the bias has made up for what it can (the Schur complement).
     shares = damped[:, :k, k] / damped[:, k:, k]
