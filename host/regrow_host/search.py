@@ -15,7 +15,7 @@ REFINEMENTS = 8
 PRICES = 1e-6, 1e18
 """Bytes for a unit of damage: at one end bytes alone decide, at the other damage alone."""
 PRICE_BISECTIONS = 60
-TRIALS = 10
+TRIALS = 14
 FEWEST_ROUNDS = 3
 FIRST_BITS = 3
 SPREADS = 3.0, 1.3, 1.1
