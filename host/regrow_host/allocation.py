@@ -15,7 +15,7 @@ from regrow_host.search import Candidate, Trial
 RATING_INPUTS = 128
 CHUNKS = 4
 """Of layers, for a worker."""
-STEPS_BACK = 1.2, 1.2, 1.25, 1.3, 1.5, 2.0, 3.0, 4.0, 10.0, 10.0, 10.0
+STEPS_BACK = 1.1, 1.1, 1.2, 1.25, 1.3, 1.5, 2.0, 3.0, 4.0, 10.0, 10.0, 10.0
 """What divides the damage, choice by choice, before the safest one: far where levels were fitted to so few
 samples that these see hardly any damage."""
 
