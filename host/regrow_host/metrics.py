@@ -202,17 +202,13 @@ def auc(values: Floats, y: NDArray[Any]) -> float:
     return float((ranks[y == 1].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
-def smooth_auc(values: Floats, y: NDArray[Any]) -> float:
-    """Much the same of scores that are not negative, but it varies less: pairs close to each other count in
-    part for either order, by a logistic kernel on log scores (Lloyd, Using smoothed receiver operating
-    characteristic curves to summarize and compare diagnostic systems, JASA 93, 1998).
-    """
-    return float(_shares(values, y, BANDWIDTH)[0].mean())
-
-
-def _shares(values: Floats, y: NDArray[Any], bandwidth: float) -> tuple[Floats, Floats]:
+def placements(values: Floats, y: NDArray[Any], bandwidth: float) -> tuple[Floats, Floats]:
     """Per anomaly the share of normal samples that it is above, and per normal sample that of anomalies above
-    it; pairs count in part by a kernel of that width in standard deviations of a class.
+    it; the mean of either is the AUC of scores that are not negative.
+
+    It varies less where pairs close to each other count in part for either order, by a logistic kernel on log
+    scores of that width in standard deviations of a class (Lloyd, Using smoothed receiver operating
+    characteristic curves to summarize and compare diagnostic systems, JASA 93, 1998).
     """
     logs = np.log(np.maximum(values, TINY))
     anomalies, normal = logs[y == 1], logs[y == 0]
@@ -230,7 +226,7 @@ def _paired_auc(source: Floats, pack: Floats, y: NDArray[Any], bandwidth: float)
     """The drop of the AUC in points, and its variance (DeLong, DeLong and Clarke-Pearson, Comparing the areas
     under two or more correlated receiver operating characteristic curves, Biometrics 44, 1988).
     """
-    pairs = zip(*(_shares(each, y, bandwidth) for each in (source, pack)), strict=True)
+    pairs = zip(*(placements(each, y, bandwidth) for each in (source, pack)), strict=True)
     changes = [100 * (before - after) for before, after in pairs]
     return float(changes[0].mean()), sum(float(each.var()) / len(each) for each in changes)
 

@@ -105,7 +105,7 @@ def lossless(layer: Layer) -> Option | None:
 
 def rounded(layer: Layer) -> Iterator[Option]:
     """Codec grid at steps from about 8 bits down to 2, one step for the tensor or one a channel."""
-    peaks = np.abs(_by_channel(layer)).max(axis=(0, 2)).astype(np.float64)
+    peaks = channel_peaks(layer)
     peak = float(peaks.max()) or 1.0
     forms = [np.array([peak])]
     if peaks.min() < peak and not layer.one_scale:
@@ -165,6 +165,11 @@ def nearest(layer: Layer, scales: Floats) -> Option:
     along = scales if scales.size == 1 else scales[:, None]
     levels = np.clip(np.rint(_by_channel(layer) / along), -127, 127)
     return gridded(layer, levels.astype(np.int8).reshape(layer.values.shape), scales)
+
+
+def channel_peaks(layer: Layer) -> Doubles:
+    """The largest of each channel's weights, (channels,)."""
+    return np.asarray(np.abs(_by_channel(layer)).max(axis=(0, 2)), np.float64)
 
 
 def _by_channel(layer: Layer) -> Floats:

@@ -151,22 +151,15 @@ class Rounding:
 def _scales(layer: Layer, step: float) -> Floats:
     """The step for all channels; its double, or four times it, where weights are beyond the largest level."""
     common = snapped(np.array([step], np.float32))
-    beyond = _peaks(layer) / (gptq.LARGEST * float(common[0]))
+    beyond = options.channel_peaks(layer) / (gptq.LARGEST * float(common[0]))
     if layer.one_scale or beyond.max() <= 1:
         return np.array([step], np.float32)
     return np.asarray(common * np.exp2(np.ceil(np.log2(np.maximum(beyond, 1)))), np.float32)
 
 
-def _peaks(layer: Layer) -> Doubles:
-    """The largest of each channel's weights, (channels,)."""
-    return np.asarray(
-        np.abs(layer.values.reshape(-1, layer.channels, layer.inner)).max(axis=(0, 2)), np.float64
-    )
-
-
 def _sizes(layer: Layer) -> tuple[Doubles, Doubles]:
     """Steps from that of 8 bits in half of the channels up, and the bytes of plainly rounded levels."""
-    peaks = _peaks(layer)
+    peaks = options.channel_peaks(layer)
     peak = float(peaks.max()) or 1.0
     usual = peak if layer.one_scale else max(float(np.median(peaks)), peak / MOST_OUTLYING)
     finest = max(usual / gptq.LARGEST, float(layer.least.max()))
