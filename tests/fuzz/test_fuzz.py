@@ -37,7 +37,7 @@ FOLDER = Path(__file__).parents[1] / "golden"
 GOLDEN = sorted(FOLDER.glob("*.rgp"))
 NETWORK = FOLDER / "network.rgp"
 PACKS = [path.read_bytes() for path in GOLDEN]
-MOST_MEMORY = 8 << 20
+MOST_MEMORY = 12 << 20
 MOST_SECONDS = 15.0
 """With every allocation traced, which makes decoding some 25 times slower."""
 READ_AT_MOST = 50_000

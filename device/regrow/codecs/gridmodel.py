@@ -138,16 +138,13 @@ class Model:
         octaves = np.arange(HALF_OCTAVES) - int(half_octaves()[self.first_size])
         return np.clip(octaves + CLASSES // 2, 0, CLASSES - 1)
 
-    def below(self, row: int) -> Numbers:
-        """Of residuals -reach to reach + 1 the frequencies before each; row: class * PHASES + phase + 2."""
-        exponent = int(self._exponents(np.array([row]))[0])
-        return _below_once(self.shape, exponent, row % PHASES - 2, self.reach)
+    def below(self, rows: Numbers) -> Numbers:
+        """Of residuals -reach to reach + 1 the frequencies before each, (rows, 2 * reach + 2); a row is
+        class * PHASES + phase + 2."""
+        return below(self.shape, self.exponents(rows)[:, None], rows[:, None] % PHASES - 2, self.reach)
 
-    def below_all(self, rows: Numbers) -> Numbers:
-        """The same of many rows, (rows, 2 * reach + 2)."""
-        return below(self.shape, self._exponents(rows)[:, None], rows[:, None] % PHASES - 2, self.reach)
-
-    def _exponents(self, rows: Numbers) -> Numbers:
+    def exponents(self, rows: Numbers) -> Numbers:
+        """Of the spreads of rows, as `below` takes them."""
         slope = self.slope if self.contexts else 0
         return np.clip(self.spread + slope * (rows // PHASES - CLASSES // 2), 0, 127)
 
@@ -190,10 +187,3 @@ def below(shape: int, exponents: Numbers, phases: Numbers, reach: int) -> Number
     below: Numbers = residuals + reach + ((share * (TOTAL - 2 * reach - 1)) >> 16)
     below[..., 0], below[..., -1] = 0, TOTAL
     return below
-
-
-@lru_cache(4096)
-def _below_once(shape: int, exponent: int, phase: int, reach: int) -> Numbers:
-    found = below(shape, np.array([exponent]), np.array([phase]), reach)
-    found.flags.writeable = False
-    return found

@@ -46,8 +46,6 @@ _4, _6, _40, _255, _UP_TO_PHASE, _PHASE = (
 it 32, because numpy is slow where they meet."""
 
 Cells = npt.NDArray[np.int32]
-Row = tuple[memoryview, list[int], list[int], list[int]]
-"""The symbol of each slot, and of each symbol its size in slots, the slots below it and its move."""
 
 
 class Tables:
@@ -61,12 +59,11 @@ class Tables:
         self.model = model
         self.phases = np.arange(PHASES) if model.neighbours else np.array([_PLAIN])
         self.classes = np.arange(CLASSES) if model.contexts else np.array([CLASSES // 2])
-        self.rows: list[Row | None] = [None] * (self.classes.size * self.phases.size)
 
     @cached_property
     def below(self) -> Numbers:
         """Per row the slots below each symbol, and all slots."""
-        return self.model.below_all((self.classes[:, None] * PHASES + self.phases).ravel())
+        return self.model.below((self.classes[:, None] * PHASES + self.phases).ravel())
 
     @cached_property
     def symbols(self) -> npt.NDArray[np.int16]:
@@ -86,16 +83,11 @@ class Tables:
         phases = np.tile(self.phases - _PLAIN, len(self.classes)).astype(np.int32)
         return np.abs(4 * self.residuals - np.repeat(phases, 2 * self.model.reach + 1)) << 6
 
-    def row(self, number: int) -> Row:
-        """For plain integers, made when it is first needed: small tensors use few rows."""
-        phases = self.phases.size
-        below = self.model.below(int(self.classes[number // phases] * PHASES + self.phases[number % phases]))
-        sizes = np.diff(below)
-        symbols = np.repeat(np.arange(sizes.size, dtype=np.int16), sizes)
-        width = sizes.size
-        moves = self.moves[number * width : (number + 1) * width]
-        self.rows[number] = made = symbols.data, sizes.tolist(), below.tolist(), moves.tolist()
-        return made
+    @cached_property
+    def lists(self) -> tuple[list[int], list[int], list[int], list[int]]:
+        """Of each symbol its size in slots, the slots below it, its residual and its move."""
+        sizes, below = np.diff(self.below, axis=1).ravel(), self.below[:, :-1].ravel()
+        return sizes.tolist(), below.tolist(), self.residuals.tolist(), self.moves.tolist()
 
     def starts(self) -> Numbers:
         """Where in `symbols` phase 0 begins, or would, for each count of half octaves of the size."""
@@ -243,7 +235,7 @@ class Stripes:
         lanes, words, mask = self._lanes, self._words.data, TOTAL - 1
         group, start, length = self._place(lane)
         state, place, end = int(lanes.states[lane]), int(lanes.places[lane]), int(lanes.ends[lane])
-        symbols, sizes, below, _ = group.tables.row(0)
+        symbols, (sizes, below, _, _) = group.tables.symbols.data, group.tables.lists
         found = []
         for _ in range(length - column):
             slot = state & mask
@@ -261,8 +253,8 @@ class Stripes:
         lanes, words, mask = self._lanes, self._words.data, TOTAL - 1
         group, start, length = self._place(lane)
         state, place, end = int(lanes.states[lane]), int(lanes.places[lane]), int(lanes.ends[lane])
-        tables, rows = group.tables, group.tables.rows
-        octaves, starts = half_octaves().data, (tables.starts() // TOTAL + _PLAIN).tolist()
+        symbols, (sizes, below, _, moves) = group.tables.symbols.data, group.tables.lists
+        octaves, starts = half_octaves().data, (group.tables.starts() + _PLAIN * TOTAL).tolist()
         (context,) = group.model.contexts
         weight, shift, rest = context.weight, context.shift, group.model.rest
         columns = np.arange(column, min(column + context.distance, length))
@@ -271,10 +263,8 @@ class Stripes:
         averages, found = self._cells[look].tolist(), []
         for k in range(length - column):
             average = averages[k]
-            row = starts[octaves[rest + weight * average >> 4]]
-            symbols, sizes, below, moves = rows[row] or tables.row(row)
             slot = state & mask
-            symbol = symbols[slot]
+            symbol = symbols[starts[octaves[rest + weight * average >> 4]] + slot]
             state = sizes[symbol] * (state >> PRECISION) + slot - below[symbol]
             if state < LOW and place < end:
                 state = state << 16 | words[place]
@@ -294,7 +284,7 @@ class Stripes:
     def _put(self, group: Group, start: int, symbols: list[int]) -> None:
         """The levels of these symbols, which no neighbour predicts, to the cells from `start` on."""
         lift = group.model.centre + 128
-        levels = (np.array(symbols) - group.model.reach + lift & 255) - lift
+        levels = (group.tables.residuals[symbols] + lift & 255) - lift
         self._cells[start : start + len(symbols)] = levels
 
     def _predicted(self, lane: int, column: int) -> None:
@@ -302,8 +292,9 @@ class Stripes:
         lanes, cells, words, mask = self._lanes, self._cells.data, self._words.data, TOTAL - 1
         group, start, length = self._place(lane)
         state, place, end = int(lanes.states[lane]), int(lanes.places[lane]), int(lanes.ends[lane])
-        model, tables, rows = group.model, group.tables, group.tables.rows
-        octaves, starts = half_octaves().data, (tables.starts() // TOTAL).tolist()
+        model, symbols = group.model, group.tables.symbols.data
+        sizes, below, residuals, moves = group.tables.lists
+        octaves, starts = half_octaves().data, group.tables.starts().tolist()
         since = np.where(lanes.reached[:, lane], start + lanes.across[:, lane], start + length).tolist()
         offsets = lanes.offsets[:, lane].tolist()
         near = [(*each, one.weight) for *each, one in zip(since, offsets, model.neighbours, strict=False)]
@@ -314,7 +305,6 @@ class Stripes:
             )
         ]
         lift, first, rest = model.centre + 128, model.first_size, model.rest if far else 0
-        shift = lift - model.reach
         for i in range(start + column, start + length):
             expected = 40
             for there, offset, weight in near:
@@ -325,15 +315,14 @@ class Stripes:
                 average = cells[i + offset] if i >= there else first
                 before.append(average)
                 total += weight * average
-            row = starts[octaves[total >> 4]] + (expected >> 4 & PHASES - 1)
-            symbols, sizes, below, moves = rows[row] or tables.row(row)
+            phase = expected << PRECISION - 4 & _PHASES
             slot = state & mask
-            symbol = symbols[slot]
+            symbol = symbols[starts[octaves[total >> 4]] + phase + slot]
             state = sizes[symbol] * (state >> PRECISION) + slot - below[symbol]
             if state < LOW and place < end:
                 state = state << 16 | words[place]
                 place += 1
-            cells[i] = ((expected >> 6) + symbol + shift & 255) - lift
+            cells[i] = ((expected >> 6) + residuals[symbol] + lift & 255) - lift
             if far:
                 move = moves[symbol]
                 for average, (_, _, _, speed, plane) in zip(before, far, strict=True):
