@@ -21,7 +21,7 @@ FILES = {
     "ad": "mlperf_ad_autoencoder_int8.tflite",
 }
 SAMPLES = 2
-ANY_LEVELS = Model(0, 128, 20, 1, 4096, (Neighbour(1, 9),), (Context(1, 4, 8),), 4, 40)
+ANY_LEVELS = Model(0, 128, 20, 1, 4096, (Neighbour(1, 9),), Context(1, 4, 8), 4, 40)
 
 
 def of_raw(levels: Any, scales: Any, inner: int) -> bytes:

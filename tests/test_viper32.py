@@ -129,22 +129,18 @@ def test_central_goes_on_inside_a_batch():
 
 def grid_words(model: Model, state: int, before: int) -> array:
     """What the kernel works with, as `gridmodel` reads it, after so many levels of a stripe."""
-    first, near, contexts = model.first_size, 18, 30
-    words = array("I", bytes(4 * 57))
+    first, near = model.first_size, 17
+    words = array("I", bytes(4 * 46))
     for each in model.neighbours:
         words[near : near + 4] = array("I", [each.distance, 0, each.distance, each.weight + 128])
         near += 4
-    average = 513
-    for each in model.contexts:
-        fields = each.distance, 0, each.distance, each.shift, each.weight, average, 0, 0
-        words[contexts : contexts + 8] = array("I", fields)
-        average += each.distance
-        contexts += 8
+    if one := model.context:
+        words[29:35] = array("I", [one.distance, 0, one.distance, one.shift, one.weight, 0])
     octaves = gridplain.half_octaves(first)
     fields = model.centre + 128, model.reach, model.spread, model.slope, first, model.rest, octaves
     now = 0, 1, state, before, 0, before % 9, 0
-    words[:18] = array("I", (*now, *fields, 9, 65520, near, contexts))
-    words[46:57] = array("I", (*SHAPES[model.shape], *MANTISSAS))
+    words[:17] = array("I", (*now, *fields, 9, 65520, near))
+    words[35:46] = array("I", (*SHAPES[model.shape], *MANTISSAS))
     return words
 
 
@@ -155,35 +151,34 @@ def test_grid():
     cases = itertools.product(
         (1 << 14, (1 << 29) + 4095, (1 << 30) - 1, (1 << 30) - 8192),
         (Model(0, 1, 0, 0, 65520), Model(-128, 128, 127, 7, 65520), Model(127, 128, 64, 3, 65520, near)),
-        ((), (Context(1, 0, 16),), (Context(9, 15, 8), Context(2, 3, 7))),
+        (None, Context(1, 0, 15), Context(9, 15, 8)),
         (0, 120),
         (0x00, 0x7F, 0x80, 0xFF),
         (0, 0xFFC0),
     )
-    for state, plain, contexts, size, byte, average in cases:
-        model = replace(plain, contexts=contexts, slope=15, size=size)
+    for state, plain, context, size, byte, average in cases:
+        model = replace(plain, context=context, slope=15, size=size)
         words, halves = grid_words(model, state, 20), array("H", bytes(2 * 600))
         kernels.fill_shares(halves, words)
         halves[513:600] = array("H", [average] * 87)
         out, past = bytearray(1), bytearray([byte] * 9)
         assert kernels.decode(out, 0, 1, array("H", [0xFFFF]), words, past, halves) == 1
-        expected, level, averages = grid_step(model, state, (byte ^ 128) - 128, average)
+        expected, level, after = grid_step(model, state, (byte ^ 128) - 128, average)
         assert words[2] == expected < 1 << 30
         assert (out[0] ^ 128) - 128 == level == (past[2] ^ 128) - 128
-        assert [halves[words[30 + 8 * q + 5]] for q in range(len(contexts))] == averages
+        assert halves[513] == after
 
 
-def grid_step(model: Model, state: int, before: int, average: int) -> tuple[int, int, list[int]]:
-    """State, level and averages after a step, by the letter, all levels and averages before being alike."""
+def grid_step(model: Model, state: int, before: int, average: int) -> tuple[int, int, int]:
+    """State, level and average after a step, by the letter, all levels and averages before being alike."""
     near = [(each.distance, each.weight) for each in model.neighbours]
-    contexts = [(each.distance, each.shift, each.weight) for each in model.contexts]
+    one = model.context
     plain = gridplain.Model(
         *(model.centre, model.reach, model.spread, model.shape, model.stripe),
-        *(near, contexts, model.slope, model.size),
+        *(near, one and (one.distance, one.shift, one.weight), model.slope, model.size),
     )
     plain.levels.extend([before] * 20)
-    for averages in plain.averages:
-        averages.extend([average] * 20)
+    plain.averages.extend([average] * 20)
     plain.expect()
     slot, residual = state & 8191, -model.reach
     while plain.below(residual + 1) <= slot:
@@ -191,8 +186,7 @@ def grid_step(model: Model, state: int, before: int, average: int) -> tuple[int,
     below = plain.below(residual)
     state = (plain.below(residual + 1) - below) * (state >> 13) + slot - below
     plain.take(residual)
-    after = [averages[-1] for averages in plain.averages]
-    return state if state >> 14 else state << 16 | 0xFFFF, plain.levels[-1], after
+    return state if state >> 14 else state << 16 | 0xFFFF, plain.levels[-1], plain.averages[-1]
 
 
 def test_floats():

@@ -48,15 +48,15 @@ def signed(value):
 
 
 class Model:
-    """`near`: (distance, weight) pairs; `contexts`: (distance, shift, weight) triples."""
+    """`near`: (distance, weight) pairs; `context`: a (distance, shift, weight) triple or None."""
 
-    def __init__(self, centre, reach, spread, shape, stripe, near=(), contexts=(), slope=0, size=0):
+    def __init__(self, centre, reach, spread, shape, stripe, near=(), context=None, slope=0, size=0):
         self.centre, self.reach, self.spread, self.shape, self.stripe = centre, reach, spread, shape, stripe
-        self.near, self.contexts, self.slope, self.size = near, contexts, slope, size
+        self.near, self.context, self.slope, self.size = near, context, slope, size
         self.shares = shares(shape)
         self.first = MANTISSAS[-size % 8] >> (15 - (size + 7) // 8)
         self.levels = array("h")
-        self.averages = [array("H") for _ in contexts]
+        self.averages = array("H")
 
     @classmethod
     def parse(cls, body):
@@ -78,31 +78,29 @@ class Model:
                     return value
 
         stripe = 16 * (1 + number())
-        near, contexts, slope, size = [], [], 0, 0
+        near, context, slope, size = [], None, 0, 0
         for _ in range(forms >> 3 & 3):
             distance = number()
             near.append((distance, struct.unpack_from("<b", body, place)[0]))
             place += 1
-        many = forms >> 5 & 3
-        if many:
+        assert not forms & 64
+        if forms & 32:
             slope, size = body[place], body[place + 1]
             place += 2
-        for _ in range(many):
             distance = number()
-            contexts.append((distance, body[place] & 15, body[place] >> 4))
+            context = distance, body[place] & 15, body[place] >> 4
             place += 1
-        return cls(centre, reach, spread, forms & 7, stripe, near, contexts, slope, size), place
+        return cls(centre, reach, spread, forms & 7, stripe, near, context, slope, size), place
 
     def header(self):
-        forms = self.shape | len(self.near) << 3 | len(self.contexts) << 5
+        forms = self.shape | len(self.near) << 3 | bool(self.context) << 5
         data = struct.pack("<Bb", forms | 128, self.centre) if self.centre else bytes([forms])
         data += bytes([self.reach, self.spread]) + varint(self.stripe // 16 - 1)
         for distance, weight in self.near:
             data += varint(distance) + struct.pack("<b", weight)
-        if self.contexts:
-            data += bytes([self.slope, self.size])
-        for distance, shift, weight in self.contexts:
-            data += varint(distance) + bytes([shift | weight << 4])
+        if self.context:
+            distance, shift, weight = self.context
+            data += bytes([self.slope, self.size]) + varint(distance) + bytes([shift | weight << 4])
         return data
 
     def back(self, distance, values, otherwise):
@@ -119,13 +117,13 @@ class Model:
             e += weight * (self.back(distance, self.levels, self.centre) - self.centre)
         self.expected = e >> 4
         self.nearest = (self.expected + 2) >> 2
-        total = (16 - sum(weight for _, _, weight in self.contexts)) * self.first
-        self.before = []
-        for k, (distance, _, weight) in enumerate(self.contexts):
-            self.before.append(self.back(distance, self.averages[k], self.first))
-            total += weight * self.before[-1]
-        octaves = min(max(half_octaves(total >> 4) - half_octaves(self.first), -8), 7)
-        self.exponent = min(max(self.spread + self.slope * octaves, 0), 127) if self.contexts else self.spread
+        self.exponent = self.spread
+        if self.context:
+            distance, _, weight = self.context
+            self.before = self.back(distance, self.averages, self.first)
+            size = (16 - weight) * self.first + weight * self.before >> 4
+            octaves = min(max(half_octaves(size) - half_octaves(self.first), -8), 7)
+            self.exponent = min(max(self.spread + self.slope * octaves, 0), 127)
 
     def below(self, residual):
         """The frequencies before a residual."""
@@ -148,8 +146,8 @@ class Model:
     def take(self, residual):
         level = (self.centre + self.nearest + residual + 128) % 256 - 128
         size = abs(4 * (self.nearest + residual) - self.expected) << 6
-        for k, (_, shift, _) in enumerate(self.contexts):
-            self.averages[k].append(self.before[k] + ((size - self.before[k]) >> shift))
+        if self.context:
+            self.averages.append(self.before + ((size - self.before) >> self.context[1]))
         self.levels.append(level)
 
 

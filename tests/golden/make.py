@@ -81,18 +81,14 @@ def central_parts() -> list[NewPart]:
 
 def grid_parts() -> list[NewPart]:
     near = Neighbour(1, 40), Neighbour(40, -20), Neighbour(3000, 127)
-    contexts = Context(1, 2, 7), Context(60, 15, 9)
+    close, far = Context(1, 2, 7), Context(60, 15, 9)
     parts = [
         grid.encode(levels(2, 500), scales(1), model=Model(0, 9, 40, 3, 512)),
         grid.encode(levels(3, 501), scales(3), inner=4, model=Model(-3, 128, 41, 4, 64, near[:1])),
-        grid.encode(
-            levels(60, 4000), snapped(scales(10)), model=Model(5, 128, 68, 5, 48, near, contexts, 3, 107)
-        ),
-        grid.encode(levels(2, 1000), scales(1), model=Model(1, 11, 0, 0, 16, (), contexts[:1], 15, 0)),
-        grid.encode(
-            levels(1, 6500), scales(13), inner=5, model=Model(0, 128, 127, 7, 65520, near[1:], contexts[1:])
-        ),
-        grid.encode(levels(0.2, 9000), scales(1), model=Model(0, 6, 20, 1, 1008, near, contexts, 4, 40)),
+        grid.encode(levels(60, 4000), snapped(scales(10)), model=Model(5, 128, 68, 5, 48, near, far, 3, 107)),
+        grid.encode(levels(2, 1000), scales(1), model=Model(1, 11, 0, 0, 16, (), close, 15, 0)),
+        grid.encode(levels(1, 6500), scales(13), inner=5, model=Model(0, 128, 127, 7, 65520, near[1:], far)),
+        grid.encode(levels(0.2, 9000), scales(1), model=Model(0, 6, 20, 1, 1008, near, close, 4, 40)),
         grid.encode(np.zeros(300, np.int8), scales(1)),
         grid.encode(np.array([127], np.int8), scales(1), model=Model(127, 1, 0, 6, 16)),
         grid.encode(

@@ -63,7 +63,7 @@ class Builder:
         if codec == "central":
             part = central.encode(levels * scales.mean(), central.BATCH, central.UNIFORM, 16, 5)
         elif codec == "grid":
-            model = Model(0, 127, 59, 6, 64, (Neighbour(filters[-1], 9),), (Context(1, 3, 8),), 4, 90)
+            model = Model(0, 127, 59, 6, 64, (Neighbour(filters[-1], 9),), Context(1, 3, 8), 4, 90)
             part = grid.encode(levels, scales, inner, model=model)
         else:
             part = raw.encode(levels, scales, inner)

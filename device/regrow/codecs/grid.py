@@ -43,7 +43,7 @@ class Decoder(codecs.Decoder):
         self._reader.seek(self._start)
         self._stripe = 0
         self._ahead = np.empty(0, np.int8)
-        self._past = np.zeros((1 + len(self._model.contexts), self._model.farthest), np.int32)
+        self._past = np.zeros((1 + bool(self._model.context), self._model.farthest), np.int32)
 
     def levels(self, index: int, n: int) -> Levels:
         """Whole groups of stripes are decoded; what was not asked for yet waits in `_ahead`."""

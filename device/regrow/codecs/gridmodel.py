@@ -32,7 +32,9 @@ MANTISSAS = tuple(round(2 ** (15 - j / 8)) for j in range(8))
 """The octave in eighths, downward."""
 
 CONSTANT = 3 << 5
-"""The form of a body that is one level: its count of contexts says so."""
+"""The form of a body that is one level."""
+_UNUSED = 1 << 6
+"""Of the other forms."""
 
 UNIT = 16
 """Weights in which a stripe's length is counted."""
@@ -80,23 +82,24 @@ class Model:
     shape: int
     stripe: int
     neighbours: tuple[Neighbour, ...] = ()
-    contexts: tuple[Context, ...] = ()
+    context: Context | None = None
     slope: int = 0
     size: int = 0
 
     @classmethod
     def parse(cls, forms: int, reader: Reader) -> "Model":
         """What follows the body's first byte. Raises PackError for any field out of its range."""
-        shape, many, more = forms & 7, forms >> 3 & 3, forms >> 5 & 3
+        if forms & _UNUSED:
+            raise PackError("grid weights have a form that is not known")
+        shape, many, more = forms & 7, forms >> 3 & 3, forms >> 5 & 1
         centre = reader.i8() if forms >> 7 else 0
         reach, spread, stripe = reader.u8(), reader.u8(), UNIT * (1 + reader.varint())
         neighbours = tuple(Neighbour(reader.varint(), reader.i8()) for _ in range(many))
-        contexts: tuple[Context, ...] = ()
-        slope = size = 0
+        context, slope, size = None, 0, 0
         if more:
             slope, size = reader.u8(), reader.u8()
-            contexts = tuple(_context(reader) for _ in range(more))
-        model = cls(centre, reach, spread, shape, stripe, neighbours, contexts, slope, size)
+            context = _context(reader)
+        model = cls(centre, reach, spread, shape, stripe, neighbours, context, slope, size)
         model.check()
         return model
 
@@ -108,30 +111,29 @@ class Model:
             raise PackError(f"stripes of {self.stripe} grid weights are out of range")
         if not all(1 <= each.distance <= FARTHEST_LEVEL for each in self.neighbours):
             raise PackError("a neighbour of grid weights is out of range")
-        fine = all(1 <= each.distance <= FARTHEST_SIZE for each in self.contexts)
-        if len(self.contexts) > 2 or not fine or sum(each.weight for each in self.contexts) > 16:
-            raise PackError("a context of grid weights is out of range")
+        if self.context and not 1 <= self.context.distance <= FARTHEST_SIZE:
+            raise PackError("the context of grid weights is out of range")
 
     @property
     def farthest(self) -> int:
         """How many weights back the model looks."""
-        distances = [near.distance for near in self.neighbours] + [each.distance for each in self.contexts]
-        return max(distances, default=0)
+        distances = [each.distance for each in self.neighbours]
+        return max([*distances, self.context.distance if self.context else 0])
 
     @property
     def rows(self) -> int:
         """How many codes of residuals there are: `below` takes less than this."""
-        return CLASSES * PHASES if self.contexts else PHASES
+        return CLASSES * PHASES if self.context else PHASES
 
     @property
     def first_size(self) -> int:
-        """What contexts expect at first, in 1/256 of a level: 2^(size/8)."""
+        """What a context expects at first, in 1/256 of a level: 2^(size/8)."""
         return MANTISSAS[-self.size % 8] >> (15 - -(-self.size // 8))
 
     @property
     def rest(self) -> int:
         """What `first_size` adds to 16 times the expected size."""
-        return (16 - sum(each.weight for each in self.contexts)) * self.first_size
+        return (16 - self.context.weight if self.context else 0) * self.first_size
 
     def classes(self) -> Numbers:
         """The class of an expected size by its half octaves, counted around those of the first size."""
@@ -145,7 +147,7 @@ class Model:
 
     def exponents(self, rows: Numbers) -> Numbers:
         """Of the spreads of rows, as `below` takes them."""
-        slope = self.slope if self.contexts else 0
+        slope = self.slope if self.context else 0
         return np.clip(self.spread + slope * (rows // PHASES - CLASSES // 2), 0, 127)
 
 

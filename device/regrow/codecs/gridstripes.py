@@ -27,8 +27,8 @@ from regrow.errors import PackError
 LOW = 1 << 14
 """A stripe's state is at least this before and after every weight, as long as it has words."""
 
-_NEAR, _FAR = 3, 2
-"""The most neighbours and contexts of a model."""
+_NEAR = 3
+"""The most neighbours of a model; where lanes look has a row for each of them, then one for the context."""
 
 _STEP = 120
 """What a step takes in numpy, in units of what plain integers take for a weight that nothing predicts."""
@@ -52,13 +52,13 @@ class Tables:
     """The code of a model's residuals, made when it is first needed.
 
     Symbols count the residuals of a row, and on through all rows; a row is class * phases + phase, and models
-    without neighbours have one phase only, those without contexts one class.
+    without neighbours have one phase only, those without a context one class.
     """
 
     def __init__(self, model: Model) -> None:
         self.model = model
         self.phases = np.arange(PHASES) if model.neighbours else np.array([_PLAIN])
-        self.classes = np.arange(CLASSES) if model.contexts else np.array([CLASSES // 2])
+        self.classes = np.arange(CLASSES) if model.context else np.array([CLASSES // 2])
 
     @cached_property
     def below(self) -> Numbers:
@@ -92,7 +92,7 @@ class Tables:
     def starts(self) -> Numbers:
         """Where in `symbols` phase 0 begins, or would, for each count of half octaves of the size."""
         model = self.model
-        classes = model.classes() if model.contexts else np.zeros(HALF_OCTAVES, np.int64)
+        classes = model.classes() if model.context else np.zeros(HALF_OCTAVES, np.int64)
         return (classes * self.phases.size - (0 if model.neighbours else _PLAIN)) * TOTAL
 
 
@@ -100,8 +100,8 @@ class Tables:
 class Group:
     """Stripes of one tensor, from number `first` on, with `count` weights.
 
-    `past` (1 + contexts, farthest): levels less the centre, and each context's averages, of the weights
-    before them. Per stripe its state, and its words as bytes.
+    `past` (1 or 2, farthest): levels less the centre, and the context's averages, of the weights before
+    them. Per stripe its state, and its words as bytes.
     """
 
     model: Model
@@ -147,7 +147,7 @@ class Stripes:
         self._lanes = _Lanes(groups, bases, longest)
 
     def cells_of(self, number: int) -> Cells:
-        """(1 + contexts, farthest + weights): a group's levels less the centre, each context's averages."""
+        """(1 or 2, farthest + weights): a group's levels less the centre, its context's averages."""
         group, base = self._groups[number], self._bases[number]
         return self._cells[base : base + group.planes * group.width].reshape(group.planes, group.width)
 
@@ -171,23 +171,22 @@ class Stripes:
         lanes, cells, words = self._lanes, self._cells, self._words
         active = ((lanes.delays <= step) & (step < lanes.stops)).nonzero()[0]
         group = lanes.groups[active]
-        near, far = int(code.near[group].max()), int(code.far[group].max())
+        near, far = int(code.near[group].max()), bool(code.far[group].any())
         column = step - lanes.delays[active]
         here = lanes.origins[active] + column
-        used = [*range(near), *range(_NEAR, _NEAR + far)]
+        used = [*range(near), *[_NEAR] * far]
         seen = (column >= lanes.across[used][:, active]) & lanes.reached[used][:, active]
         look = np.where(seen, here + lanes.offsets[used][:, active], lanes.blanks[used][:, active])
-        # Levels come last: where a group has fewer contexts they overwrite what others need.
-        puts = here + np.concatenate([code.planes[:far, group], np.zeros((1, active.size), np.int64)])
-        weights, shifts, rest = code.weights[used][:, group], code.shifts[:far, group], code.rest[group]
+        # Levels come last: where a group has no context they overwrite what others need.
+        puts = np.array([here + code.planes[group], here])[-1 - far :]
+        weights, shifts, rest = code.weights[used][:, group], code.shifts[group], code.rest[group]
         states, places, ends = lanes.states[active], lanes.places[active], lanes.ends[active]
         first_symbols, lifts = code.first_symbols[group], code.lifts[group]
         octaves = HALF_OCTAVES * group
-        found, products = np.empty((2, near + far, active.size), np.int32)
+        found, products = np.empty((2, len(used), active.size), np.int32)
         made = np.empty((1 + far, active.size), np.int32)
-        levels = made[far]
-        to_expect, to_size = list(products[:near]), list(products[near:])
-        moves = list(zip(found[near:], shifts, made, strict=False))
+        averages, levels = made[0], made[-1]
+        to_expect = list(products[:near])
         expected, nearest, phases, sizes = np.empty((4, active.size), np.int32)
         nearest[:], phases[:] = 0, _PLAIN << PRECISION
         starts = code.starts[octaves]
@@ -201,7 +200,7 @@ class Stripes:
                 np.left_shift(expected, _UP_TO_PHASE, phases)
                 np.bitwise_and(phases, _PHASE, phases)
             if far:
-                _sum(rest, to_size, sizes)
+                np.add(rest, products[-1], sizes)
                 starts = code.starts_of(sizes, octaves)
             symbols = code.draw(np.add(starts, phases, dtype=np.int64), first_symbols, states)
             thirsty = (states < _LOW) & (places < ends)
@@ -213,19 +212,18 @@ class Stripes:
             np.subtract(levels, lifts, levels)
             if far:
                 code.moves.take(symbols, None, sizes, "clip")
-                for before, shift, after in moves:
-                    np.subtract(sizes, before, after)
-                    np.right_shift(after, shift, after)
-                    np.add(after, before, after)
+                np.subtract(sizes, found[-1], averages)
+                np.right_shift(averages, shifts, averages)
+                np.add(averages, found[-1], averages)
             now[puts] = made
         lanes.states[active], lanes.places[active] = states, places
 
     def _singly(self, lane: int, column: int) -> None:
         """The weights of a lane from a column on, one after the other."""
         model = self._groups[self._lanes.groups[lane]].model
-        if model.neighbours or len(model.contexts) > 1:
+        if model.neighbours:
             self._predicted(lane, column)
-        elif model.contexts:
+        elif model.context:
             self._scaled(lane, column)
         else:
             self._plainly(lane, column)
@@ -249,13 +247,14 @@ class Stripes:
         lanes.states[lane], lanes.places[lane] = state, place
 
     def _scaled(self, lane: int, column: int) -> None:
-        """As `_singly`, where one context does and no neighbour."""
+        """As `_singly`, where a context does and no neighbour."""
         lanes, words, mask = self._lanes, self._words.data, TOTAL - 1
         group, start, length = self._place(lane)
         state, place, end = int(lanes.states[lane]), int(lanes.places[lane]), int(lanes.ends[lane])
         symbols, (sizes, below, _, moves) = group.tables.symbols.data, group.tables.lists
         octaves, starts = half_octaves().data, (group.tables.starts() + _PLAIN * TOTAL).tolist()
-        (context,) = group.model.contexts
+        context = group.model.context
+        assert context
         weight, shift, rest = context.weight, context.shift, group.model.rest
         columns = np.arange(column, min(column + context.distance, length))
         there = lanes.reached[_NEAR, lane] & (columns >= lanes.across[_NEAR, lane])
@@ -288,45 +287,39 @@ class Stripes:
         self._cells[start : start + len(symbols)] = levels
 
     def _predicted(self, lane: int, column: int) -> None:
-        """As `_singly`, where neighbours or several contexts do."""
+        """As `_singly`, where neighbours do, and a context perhaps."""
         lanes, cells, words, mask = self._lanes, self._cells.data, self._words.data, TOTAL - 1
         group, start, length = self._place(lane)
         state, place, end = int(lanes.states[lane]), int(lanes.places[lane]), int(lanes.ends[lane])
         model, symbols = group.model, group.tables.symbols.data
         sizes, below, residuals, moves = group.tables.lists
         octaves, starts = half_octaves().data, group.tables.starts().tolist()
-        since = np.where(lanes.reached[:, lane], start + lanes.across[:, lane], start + length).tolist()
-        offsets = lanes.offsets[:, lane].tolist()
-        near = [(*each, one.weight) for *each, one in zip(since, offsets, model.neighbours, strict=False)]
-        far = [
-            (*each, one.weight, one.shift, plane * group.width)
-            for plane, (*each, one) in enumerate(
-                zip(since[_NEAR:], offsets[_NEAR:], model.contexts, strict=False), 1
+        first, second, third = [each.weight for each in model.neighbours] + [0] * (
+            _NEAR - len(model.neighbours)
+        )
+        weight, shift = (model.context.weight, model.context.shift) if model.context else (0, 0)
+        lift, rest, plane = model.centre + 128, model.rest, group.width
+        across, reached = lanes.across[:, lane], lanes.reached[:, lane]
+        changes = across[reached & (across > column) & (across < length)]
+        for begin, stop in pairwise([column, *np.unique(changes).tolist(), length]):
+            # Where nothing is in sight yet they look at what stands for it.
+            look = np.where(
+                reached & (across <= begin), lanes.offsets[:, lane], lanes.blanks[:, lane] - start
             )
-        ]
-        lift, first, rest = model.centre + 128, model.first_size, model.rest if far else 0
-        for i in range(start + column, start + length):
-            expected = 40
-            for there, offset, weight in near:
-                if i >= there:
-                    expected += weight * cells[i + offset]
-            total, before = rest, []
-            for there, offset, weight, _, _ in far:
-                average = cells[i + offset] if i >= there else first
-                before.append(average)
-                total += weight * average
-            phase = expected << PRECISION - 4 & _PHASES
-            slot = state & mask
-            symbol = symbols[starts[octaves[total >> 4]] + phase + slot]
-            state = sizes[symbol] * (state >> PRECISION) + slot - below[symbol]
-            if state < LOW and place < end:
-                state = state << 16 | words[place]
-                place += 1
-            cells[i] = ((expected >> 6) + residuals[symbol] + lift & 255) - lift
-            if far:
-                move = moves[symbol]
-                for average, (_, _, _, speed, plane) in zip(before, far, strict=True):
-                    cells[i + plane] = average + ((move - average) >> speed)
+            one, two, three, before = look.tolist()
+            for i in range(start + begin, start + stop):
+                expected = 40 + first * cells[i + one] + second * cells[i + two] + third * cells[i + three]
+                average = cells[i + before]
+                row = starts[octaves[rest + weight * average >> 4]] + (expected << PRECISION - 4 & _PHASES)
+                slot = state & mask
+                symbol = symbols[row + slot]
+                state = sizes[symbol] * (state >> PRECISION) + slot - below[symbol]
+                if state < LOW and place < end:
+                    state = state << 16 | words[place]
+                    place += 1
+                cells[i] = ((expected >> 6) + residuals[symbol] + lift & 255) - lift
+                if weight:
+                    cells[i + plane] = average + ((moves[symbol] - average) >> shift)
         lanes.states[lane], lanes.places[lane] = state, place
 
 
@@ -334,7 +327,7 @@ class _Lanes:
     """Per lane: its group, its code, when it runs, and what it looks back at.
 
     A lane starts at step `delays` and ends before `stops`; `origins` is the cell of its first weight. Of each
-    neighbour and then of each context it sees something from column `across` on, if it is `reached` at all:
+    neighbour and then of the context it sees something from column `across` on, if it is `reached` at all:
     the cell `offsets` from its own. Until then it looks at the cell `blanks`.
     """
 
@@ -348,8 +341,8 @@ class _Lanes:
         size = self.groups.size
         self.delays, self.origins, self.prices = (np.zeros(size, np.int64) for _ in range(3))
         self.stops = np.zeros(size, np.int64)
-        self.across, self.offsets, self.blanks = (np.zeros((_NEAR + _FAR, size), np.int64) for _ in range(3))
-        self.reached = np.zeros((_NEAR + _FAR, size), bool)
+        self.across, self.offsets, self.blanks = (np.zeros((_NEAR + 1, size), np.int64) for _ in range(3))
+        self.reached = np.zeros((_NEAR + 1, size), bool)
         end = 0
         for number, (group, base, count) in enumerate(zip(groups, bases, counts, strict=True)):
             self._fill(slice(end, end + count), number, group, base)
@@ -360,9 +353,8 @@ class _Lanes:
         model, stripe = group.model, group.model.stripe
         order = np.arange(lanes.stop - lanes.start)
         looks = [(row, each.distance, 0) for row, each in enumerate(model.neighbours)]
-        looks += [
-            (_NEAR + row, each.distance, (1 + row) * group.width) for row, each in enumerate(model.contexts)
-        ]
+        if model.context:
+            looks.append((_NEAR, model.context.distance, group.width))
         for row, distance, plane in looks:
             over, self.across[row, lanes] = divmod(distance, stripe)
             self.offsets[row, lanes] = plane - distance
@@ -372,8 +364,7 @@ class _Lanes:
         self.delays[lanes] = order // min(behind) if behind else 0
         self.stops[lanes] = self.delays[lanes] + np.minimum(stripe, group.count - order * stripe)
         self.origins[lanes] = base + model.farthest + order * stripe
-        near, far = len(model.neighbours), len(model.contexts)
-        self.prices[lanes] = 3 * far or 1 if not near and far < 2 else 3 + 2 * near + 3 * far
+        self.prices[lanes] = 5 if model.neighbours else 2 if model.context else 1
 
     def spans(self) -> Iterator[tuple[int, int]]:
         """The steps between which no lane starts, ends or gets something in sight."""
@@ -391,11 +382,10 @@ class _Code:
         symbols, sizes, below, residuals, moves, starts = [], [], [], [], [], []
         rows = first = 0
         self.first_symbols = np.zeros(len(groups), np.int64)
-        self.lifts, self.rest = (np.zeros(len(groups), np.int32) for _ in range(2))
-        self.near, self.far = (np.zeros(len(groups), np.int64) for _ in range(2))
-        self.weights = np.zeros((_NEAR + _FAR, len(groups)), np.int32)
-        self.shifts = np.zeros((_FAR, len(groups)), np.int32)
-        self.planes = np.zeros((_FAR, len(groups)), np.int64)
+        self.lifts, self.rest, self.shifts = (np.zeros(len(groups), np.int32) for _ in range(3))
+        self.near, self.planes = (np.zeros(len(groups), np.int64) for _ in range(2))
+        self.far = np.zeros(len(groups), bool)
+        self.weights = np.zeros((_NEAR + 1, len(groups)), np.int32)
         for number, group in enumerate(groups):
             model = group.model
             tables = group.tables
@@ -409,15 +399,12 @@ class _Code:
             self.first_symbols[number] = first
             rows += len(tables.below)
             first += sizes[-1].size
-            self.near[number], self.far[number] = len(model.neighbours), len(model.contexts)
-            if model.contexts:
-                self.rest[number] = model.rest
+            self.near[number], self.far[number] = len(model.neighbours), model.context is not None
             for row, near in enumerate(model.neighbours):
                 self.weights[row, number] = near.weight
-            for row, each in enumerate(model.contexts):
-                self.weights[_NEAR + row, number] = each.weight
-                self.shifts[row, number] = each.shift
-                self.planes[row, number] = (1 + row) * group.width
+            if model.context:
+                self.weights[_NEAR, number], self.shifts[number] = model.context.weight, model.context.shift
+                self.rest[number], self.planes[number] = model.rest, group.width
         self.symbols, self.sizes, self.below, self.residuals, self.moves, self.starts = map(
             np.concatenate, (symbols, sizes, below, residuals, moves, starts)
         )

@@ -195,7 +195,7 @@ def _residuals(levels: Numbers, model: Model) -> tuple[Numbers, Numbers, Numbers
 
 
 def _averages(sizes: Numbers, distance: int, shift: int, model: Model) -> Numbers:
-    """The average of a context before each weight."""
+    """A context's average before each weight."""
     first, stripe = model.first_size, model.stripe
     stripes = -(-sizes.size // stripe)
     over, across = divmod(distance, stripe)
@@ -231,10 +231,7 @@ def _averages_singly(sizes: Numbers, distance: int, shift: int, model: Model) ->
 
 
 def _contexts(sizes: Numbers, shape: tuple[int, ...], model: Model) -> Iterator[tuple[Model, Numbers]]:
-    """Models with a context, and the class of each weight, times PHASES.
-
-    A second context would save 0.1 % of the bytes and cost a host a third of its speed.
-    """
+    """Models with a context, and the class of each weight, times PHASES."""
     places = [(1, shift) for shift in (2, 3, 4, 5)]
     places += [
         (period, shift) for period in _periods(shape) if period <= _LOOK_BACK for shift in (1, 2, 3, 4)
@@ -242,7 +239,7 @@ def _contexts(sizes: Numbers, shape: tuple[int, ...], model: Model) -> Iterator[
     for distance, shift in places:
         averages = _averages(sizes, distance, shift, model)
         for weight in _CONTEXT_WEIGHTS:
-            candidate = replace(model, contexts=(Context(distance, shift, weight),))
+            candidate = replace(model, context=Context(distance, shift, weight))
             yield candidate, _classes(candidate.rest + weight * averages, candidate)
 
 
@@ -288,7 +285,7 @@ def _fit_spread(counts: Numbers, model: Model) -> tuple[float, Model]:
             there = best.shape + shape, best.spread + spread, best.slope + slope
             if not (0 <= there[0] < len(SHAPES) and 0 <= there[1] < 128 and 0 <= there[2] < 16):
                 continue
-            if slope and not best.contexts:
+            if slope and not best.context:
                 continue
             moved = replace(best, shape=there[0], spread=there[1], slope=there[2])
             moved_cost = _cost(counts, moved)
@@ -347,10 +344,8 @@ def _code(levels: Numbers, model: Model) -> bytes:
     """The body of a weights part."""
     expected, residuals, sizes = _residuals(levels, model)
     rows = expected + 2 - 4 * ((expected + 2) >> 2)
-    if model.contexts:
-        total = model.rest + sum(
-            each.weight * _averages(sizes, each.distance, each.shift, model) for each in model.contexts
-        )
+    if one := model.context:
+        total = model.rest + one.weight * _averages(sizes, one.distance, one.shift, model)
         rows = rows + _classes(total, model)
     cumulative = model.below(np.arange(model.rows))
     symbols = residuals + model.reach
@@ -368,15 +363,14 @@ def _code(levels: Numbers, model: Model) -> bytes:
 
 
 def _header(model: Model) -> bytes:
-    forms = model.shape | len(model.neighbours) << 3 | len(model.contexts) << 5 | bool(model.centre) << 7
+    forms = model.shape | len(model.neighbours) << 3 | bool(model.context) << 5 | bool(model.centre) << 7
     header = struct.pack("<Bb", forms, model.centre)[: 1 + bool(model.centre)]
     header += bytes([model.reach, model.spread]) + varint(model.stripe // UNIT - 1)
     for near in model.neighbours:
         header += varint(near.distance) + struct.pack("<b", near.weight)
-    if model.contexts:
+    if one := model.context:
         header += bytes([model.slope, model.size])
-    for context in model.contexts:
-        header += varint(context.distance) + bytes([context.shift | context.weight << 4])
+        header += varint(one.distance) + bytes([one.shift | one.weight << 4])
     return header
 
 

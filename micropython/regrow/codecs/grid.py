@@ -15,7 +15,7 @@ _NOW = const(5)
 _MORE = const(6)  # bytes
 _LENGTH = const(15)
 _CONSTANT = const(0x60)  # the form of a body that is one level
-_CONTEXTS = const(30)  # distance, stripes, columns, shift, weight, first place, place, average
+_CONTEXT = const(29)  # distance, stripes, columns, shift, weight, place
 
 
 class Decoder:
@@ -49,7 +49,7 @@ class Decoder:
             return
         words = self._words
         fill_shares(self._scratch.halves, words)
-        words[_STRIPE] = words[_NOW] = words[_CONTEXTS + 6] = words[_CONTEXTS + 14] = 0
+        words[_STRIPE] = words[_NOW] = words[_CONTEXT + 5] = 0
         self._left = self._count
         self._place = self._sizes
         self._reader.seek(self._body)

@@ -4,7 +4,8 @@ import micropython
 from micropython import const
 
 _GRID = const(512)
-"""Before the contexts' averages, `halves` has the shares of one side, up to so many 32nds."""
+"""Before the context's averages, `halves` has the shares of one side, up to so many 32nds."""
+_AVERAGES = const(513)
 
 # Places in the words.
 _PLACE = const(0)
@@ -24,11 +25,10 @@ _OCTAVES = const(13)
 _PAST = const(14)
 _LENGTH = const(15)
 _NEAR_END = const(16)
-_CONTEXTS_END = const(17)
-_NEAR = const(18)  # distance, stripes, columns, weight + 128
-_CONTEXTS = const(30)  # distance, stripes, columns, shift, weight, first place, place, average
-_SHAPE = const(46)  # ratio, change, most
-_MANTISSAS = const(49)
+_NEAR = const(17)  # distance, stripes, columns, weight + 128
+_CONTEXT = const(29)  # distance (0: there is none), stripes, columns, shift, weight, place
+_SHAPE = const(35)  # ratio, change, most
+_MANTISSAS = const(38)
 
 
 @micropython.viper
@@ -82,7 +82,7 @@ def decode(  # noqa: PLR0912, PLR0915 (a call per part would cost more than its 
     reach = words[_REACH]
     slack = 0x1FFF - 2 * reach
     near_end = words[_NEAR_END]
-    contexts_end = words[_CONTEXTS_END]
+    distance = words[_CONTEXT]
     length = words[_LENGTH]
     while i < stop and column < length:
         if place == end and more:
@@ -100,17 +100,12 @@ def decode(  # noqa: PLR0912, PLR0915 (a call per part would cost more than its 
         level = (expected + 2) >> 2
         phase = expected - 4 * level
         exponent = words[_SPREAD]
-        k = _CONTEXTS
-        if k < contexts_end:
-            size = words[_REST]
-            while k < contexts_end:
-                average = words[_FIRST]
-                if column >= words[k + 2] and stripe >= words[k + 1]:
-                    average = halves[words[k + 5] + words[k + 6]]
-                words[k + 7] = average
-                size += words[k + 4] * average
-                k += 8
-            size >>= 4
+        average = 0
+        if distance:
+            average = words[_FIRST]
+            if column >= words[_CONTEXT + 2] and stripe >= words[_CONTEXT + 1]:
+                average = halves[_AVERAGES + words[_CONTEXT + 5]]
+            size = (words[_REST] + words[_CONTEXT + 4] * average) >> 4
             octave = 15
             while octave and size < (1 << octave):
                 octave -= 1
@@ -168,16 +163,13 @@ def decode(  # noqa: PLR0912, PLR0915 (a call per part would cost more than its 
         if size < 0:
             size = 0 - size
         size <<= 6
-        k = _CONTEXTS
-        while k < contexts_end:
-            average = words[k + 7]
-            at = words[k + 6]
-            halves[words[k + 5] + at] = average + ((size - average) >> words[k + 3])
+        if distance:
+            at = words[_CONTEXT + 5]
+            halves[_AVERAGES + at] = average + ((size - average) >> words[_CONTEXT + 3])
             at += 1
-            if at == words[k]:
+            if at == distance:
                 at = 0
-            words[k + 6] = at
-            k += 8
+            words[_CONTEXT + 5] = at
         column += 1
         i += 1
     words[_PLACE] = place

@@ -21,11 +21,11 @@ _ROOTS = (32768, 30048, 27554, 25268, 23170, 21247, 19484, 17867)
 # Places as in `gridkernel`: in the words, and in scratch.halves.
 _FIELDS = const(7)
 _PAST = const(14)
-_NEAR = const(18)
-_CONTEXTS = const(30)
-_SHAPE = const(46)
-_MANTISSA = const(49)
-_WORDS = const(57)
+_NEAR = const(17)
+_CONTEXT = const(29)
+_SHAPE = const(35)
+_MANTISSA = const(38)
+_WORDS = const(46)
 _AVERAGES = const(513)
 
 
@@ -35,7 +35,6 @@ def read_model(forms, reader, count, scratch):
     reach = reader.u8()
     spread = reader.u8()
     stripe = 16 + 16 * reader.varint()
-    contexts = forms >> 5 & 3
     words = array("I", bytes(4 * _WORDS))
     past = 1
     near = _NEAR
@@ -43,37 +42,29 @@ def read_model(forms, reader, count, scratch):
         past = max(past, min(_back(words, near, reader, stripe, 20480), count))
         words[near + 3] = reader.i8() + 128
         near += 4
-    slope = size = 0
-    if contexts:
+    slope = size = distance = weight = 0
+    if forms & 0x20:
         slope = reader.u8()
         size = reader.u8()
-    rest = 16
-    context = _CONTEXTS
-    averages = _AVERAGES
-    for _ in range(min(contexts, 2)):
-        distance = _back(words, context, reader, stripe, 4096)
+        distance = _back(words, _CONTEXT, reader, stripe, 4096)
         both = reader.u8()
-        words[context + 3] = both & 15
-        words[context + 4] = both >> 4
-        words[context + 5] = averages
-        rest -= both >> 4
-        averages += min(distance, count)
-        context += 8
+        weight = both >> 4
+        words[_CONTEXT + 3] = both & 15
+        words[_CONTEXT + 4] = weight
     if (
-        not (1 <= reach <= 128 and stripe <= 65520)
+        forms & 0x40
+        or not (1 <= reach <= 128 and stripe <= 65520)
         or spread > 127
-        or contexts > 2
         or slope > 15
         or size > 120
-        or rest < 0
     ):
         raise PackError("a grid weights part has a model out of range")
     first = _ROOTS[-size & 7] >> (15 - (size + 7 >> 3))
-    _put(words, _FIELDS, (centre + 128, reach, spread, slope, first, rest * first, _octaves(first)))
-    _put(words, _PAST, (past, stripe, near, context))
+    _put(words, _FIELDS, (centre + 128, reach, spread, slope, first, (16 - weight) * first, _octaves(first)))
+    _put(words, _PAST, (past, stripe, near))
     _put(words, _SHAPE, _SHAPES[forms & 7])
     _put(words, _MANTISSA, _ROOTS)
-    scratch.plan(past, averages)
+    scratch.plan(past, _AVERAGES + min(distance, count))
     return words
 
 
