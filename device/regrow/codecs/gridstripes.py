@@ -294,18 +294,15 @@ class Stripes:
         model, symbols = group.model, group.tables.symbols.data
         sizes, below, residuals, moves = group.tables.lists
         octaves, starts = half_octaves().data, group.tables.starts().tolist()
-        first, second, third = [each.weight for each in model.neighbours] + [0] * (
-            _NEAR - len(model.neighbours)
-        )
+        first, second, third = [*(each.weight for each in model.neighbours), 0, 0, 0][:_NEAR]
         weight, shift = (model.context.weight, model.context.shift) if model.context else (0, 0)
         lift, rest, plane = model.centre + 128, model.rest, group.width
         across, reached = lanes.across[:, lane], lanes.reached[:, lane]
         changes = across[reached & (across > column) & (across < length)]
         for begin, stop in pairwise([column, *np.unique(changes).tolist(), length]):
             # Where nothing is in sight yet they look at what stands for it.
-            look = np.where(
-                reached & (across <= begin), lanes.offsets[:, lane], lanes.blanks[:, lane] - start
-            )
+            seen = reached & (across <= begin)
+            look = np.where(seen, lanes.offsets[:, lane], lanes.blanks[:, lane] - start)
             one, two, three, before = look.tolist()
             for i in range(start + begin, start + stop):
                 expected = 40 + first * cells[i + one] + second * cells[i + two] + third * cells[i + three]
